@@ -1,0 +1,50 @@
+// `linchpin.json`: the evidence that travels with a compressed model.
+//
+// Source with digests, options, the detection with its proof, what became of
+// every tensor and of every super weight, and the digests of every output file.
+// No times, no host names, no paths: the same input and options give the same
+// bytes.  Schema: linchpin.schema.json beside this file.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "artifact/compressed_tensors.h"
+#include "detect/detection.h"
+#include "format/json.h"
+#include "quantize/plan.h"
+
+namespace linchpin {
+
+inline constexpr std::string_view kManifestName = "linchpin.json";
+
+// The detection as cli.md's JSON object; `row` is the output channel.
+Json DetectionToJson(const Detection& detection);
+
+// What a consumer of the output reads at a super weight's place.
+struct KeptWeight {
+  PinnedWeight weight;
+  float stored_value = 0;
+  std::string how;  // "tensor" | "scale" | "none"
+  bool exact = false;
+};
+
+struct ManifestInput {
+  std::string source_name;  // the last component of the source's path
+  std::vector<FileRecord> source_files;
+  const Plan* plan = nullptr;
+  const Detection* detection = nullptr;
+  const ArtifactRecord* artifact = nullptr;
+  std::vector<KeptWeight> kept;
+};
+
+Json BuildManifest(const ManifestInput& input);
+
+// Two-space indented with a newline at the end.
+std::string SerializeManifest(const Json& manifest);
+
+// The JSON Schema (draft 2020-12) of the manifest.
+std::string_view ManifestSchema();
+
+}  // namespace linchpin

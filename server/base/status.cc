@@ -1,0 +1,88 @@
+#include "base/status.h"
+
+#include <algorithm>
+
+#include "absl/strings/cord.h"
+#include "fmt/format.h"
+
+namespace linchpin {
+namespace {
+
+constexpr char kReasonPayload[] = "linchpin/reason";
+
+using absl::StatusCode;
+
+const std::vector<ReasonInfo>& Table() {
+  static const auto& table = *new std::vector<ReasonInfo>{
+      {Reason::kFormatRefused, "FORMAT_REFUSED", StatusCode::kInvalidArgument},
+      {Reason::kHeaderInvalid, "HEADER_INVALID", StatusCode::kInvalidArgument},
+      {Reason::kTensorRangeInvalid, "TENSOR_RANGE_INVALID", StatusCode::kInvalidArgument},
+      {Reason::kIndexInvalid, "INDEX_INVALID", StatusCode::kInvalidArgument},
+      {Reason::kConfigInvalid, "CONFIG_INVALID", StatusCode::kInvalidArgument},
+      {Reason::kTokenizerInvalid, "TOKENIZER_INVALID", StatusCode::kInvalidArgument},
+      {Reason::kNotACheckpoint, "NOT_A_CHECKPOINT", StatusCode::kInvalidArgument},
+      {Reason::kTensorMissing, "TENSOR_MISSING", StatusCode::kInvalidArgument},
+      {Reason::kTensorShapeInvalid, "TENSOR_SHAPE_INVALID", StatusCode::kInvalidArgument},
+      {Reason::kDtypeUnsupported, "DTYPE_UNSUPPORTED", StatusCode::kInvalidArgument},
+      {Reason::kNotFinite, "NOT_FINITE", StatusCode::kInvalidArgument},
+      {Reason::kOptionInvalid, "OPTION_INVALID", StatusCode::kInvalidArgument},
+      {Reason::kTokensInvalid, "TOKENS_INVALID", StatusCode::kInvalidArgument},
+      {Reason::kStreamInvalid, "STREAM_INVALID", StatusCode::kInvalidArgument},
+      {Reason::kDigestMismatch, "DIGEST_MISMATCH", StatusCode::kInvalidArgument},
+      {Reason::kFamilyUnsupported, "FAMILY_UNSUPPORTED", StatusCode::kUnimplemented},
+      {Reason::kFeatureUnsupported, "FEATURE_UNSUPPORTED", StatusCode::kUnimplemented},
+      {Reason::kSourceNotFound, "SOURCE_NOT_FOUND", StatusCode::kNotFound},
+      {Reason::kSourceChanged, "SOURCE_CHANGED", StatusCode::kFailedPrecondition},
+      {Reason::kPathNotAllowed, "PATH_NOT_ALLOWED", StatusCode::kPermissionDenied},
+      {Reason::kOutputExists, "OUTPUT_EXISTS", StatusCode::kAlreadyExists},
+      {Reason::kStorageFailed, "STORAGE_FAILED", StatusCode::kUnavailable},
+      {Reason::kExceedsServerLimit, "EXCEEDS_SERVER_LIMIT", StatusCode::kFailedPrecondition},
+      {Reason::kBusy, "BUSY", StatusCode::kResourceExhausted},
+      {Reason::kDraining, "DRAINING", StatusCode::kUnavailable},
+      {Reason::kCancelled, "CANCELLED", StatusCode::kCancelled},
+      {Reason::kVerifyMismatch, "VERIFY_MISMATCH", StatusCode::kDataLoss},
+      {Reason::kInternal, "INTERNAL", StatusCode::kInternal},
+  };
+  return table;
+}
+
+std::string OneLine(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+  return text;
+}
+
+}  // namespace
+
+const std::vector<ReasonInfo>& AllReasons() { return Table(); }
+
+const ReasonInfo& InfoOf(Reason reason) {
+  static const ReasonInfo& unspecified =
+      *new ReasonInfo{Reason::kUnspecified, "UNSPECIFIED", StatusCode::kUnknown};
+  for (const ReasonInfo& row : Table()) {
+    if (row.reason == reason) return row;
+  }
+  return unspecified;
+}
+
+absl::Status Error(Reason reason, std::string_view what, std::string_view why,
+                   std::string_view remedy) {
+  std::string message = remedy.empty() ? fmt::format("{}: {}", what, why)
+                                       : fmt::format("{}: {}: {}", what, why, remedy);
+  const ReasonInfo& info = InfoOf(reason);
+  absl::Status status(info.code, OneLine(std::move(message)));
+  status.SetPayload(kReasonPayload, absl::Cord(std::string(info.name)));
+  return status;
+}
+
+Reason ReasonOf(const absl::Status& status) {
+  if (status.ok()) return Reason::kUnspecified;
+  if (auto payload = status.GetPayload(kReasonPayload)) {
+    for (const ReasonInfo& row : Table()) {
+      if (*payload == std::string(row.name)) return row.reason;
+    }
+  }
+  return absl::IsCancelled(status) ? Reason::kCancelled : Reason::kInternal;
+}
+
+}  // namespace linchpin

@@ -1,0 +1,94 @@
+// Opens a checkpoint and hands out its tensors, whatever its shards.
+//
+// A checkpoint is a directory with `config.json` and either `model.safetensors`
+// or `model.safetensors.index.json` and the shards it names; or a single
+// `.safetensors` file with a `config.json` beside it.  Sources are opened
+// read-only and never executed: no pickle, no code.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "format/safetensors.h"
+#include "storage/storage.h"
+#include "tensor/matrix.h"
+#include "tensor/tensor_info.h"
+
+namespace linchpin {
+
+// A tensor and where its bytes lie.
+struct StoredTensor {
+  TensorInfo info;
+  int shard = 0;       // index into Checkpoint::shards()
+  uint64_t begin = 0;  // absolute offset in that file
+};
+
+struct Shard {
+  std::string name;  // file name within the checkpoint
+  uint64_t size = 0;
+  SafetensorsHeader header;
+};
+
+// Thread-safe: every method is const and reads at its own offset.
+class Checkpoint {
+ public:
+  // Reads headers, index and config only.  NOT_A_CHECKPOINT where the files are
+  // not there; INDEX_INVALID where index and shards disagree; the errors of
+  // format/ for a malformed header.  `storage` must outlive the result.
+  static absl::StatusOr<Checkpoint> Open(const Storage& storage, std::string_view path);
+
+  const std::string& path() const { return path_; }
+  // The text of config.json.
+  const std::string& config_text() const { return config_text_; }
+  const std::vector<Shard>& shards() const { return shards_; }
+  // True if the source has an index file.
+  bool has_index() const { return has_index_; }
+  // All stored tensors, by shard and offset.  Aliases are not listed.
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }
+  // Files that are neither a shard nor the index nor config.json (tokenizer, licence, ...).
+  const std::vector<FileEntry>& other_files() const { return other_files_; }
+  uint64_t total_bytes() const;  // of all tensors
+
+  // Finds a tensor by name or through an alias: a `__metadata__` entry
+  // "alias": "stored name", or the tied pair lm_head.weight and
+  // model.embed_tokens.weight in either direction.  TENSOR_MISSING otherwise.
+  absl::StatusOr<const StoredTensor*> Find(std::string_view name) const;
+  bool Has(std::string_view name) const { return Find(name).ok(); }
+
+  // Reads raw bytes [offset, offset + out.size()) of the tensor.
+  absl::Status ReadBytes(const StoredTensor& tensor, uint64_t offset,
+                         absl::Span<std::byte> out) const;
+  // Rows [first, first + count) of a matrix (or elements of a vector as one
+  // row), widened to float32.  DTYPE_UNSUPPORTED unless F32, F16 or BF16.
+  absl::StatusOr<Matrix> ReadRows(const StoredTensor& tensor, int64_t first, int64_t count) const;
+
+  // Opens a file of the checkpoint by the name `other_files` or `shards` gives it.
+  absl::StatusOr<std::unique_ptr<ReadableFile>> OpenFile(std::string_view name) const;
+
+  // SOURCE_CHANGED if a shard changed since it was opened.
+  absl::Status CheckUnchanged() const;
+
+ private:
+  Checkpoint() = default;
+
+  const Storage* storage_ = nullptr;
+  std::string path_;
+  std::string directory_;
+  std::string config_text_;
+  bool has_index_ = false;
+  std::vector<Shard> shards_;
+  std::vector<std::unique_ptr<ReadableFile>> files_;  // one per shard
+  std::vector<StoredTensor> tensors_;
+  std::map<std::string, size_t, std::less<>> by_name_;       // into tensors_
+  std::map<std::string, std::string, std::less<>> aliases_;  // alias -> stored name
+  std::vector<FileEntry> other_files_;
+};
+
+}  // namespace linchpin

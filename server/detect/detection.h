@@ -1,0 +1,125 @@
+// What a detection found, as plain data: the result of detect/, a part of the
+// manifest, and what the service sends.
+//
+// Terms: a super activation is a huge value at (token, channel) that a layer
+// adds to the residual stream and that stays there; a super weight is the
+// scalar of a down_proj that makes it (Yu et al., arXiv 2411.07191).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/weight_position.h"
+
+namespace linchpin {
+
+// From the proof alone; without one kUnproven.
+enum class WeightClass { kUnproven, kCritical, kJoint, kInert };
+std::string_view NameOf(WeightClass weight_class);  // "unproven", "critical", ...
+
+enum class Verdict { kUnproven, kSingle, kSeveral, kDistributed, kNone };
+std::string_view NameOf(Verdict verdict);
+
+// What makes a super activation: kWeights where single weights explain it, else
+// kMany (no prefix of a few products explains the output).
+enum class Carrier { kWeights, kMany };
+std::string_view NameOf(Carrier carrier);
+
+// The element of largest magnitude of some activation.
+struct Peak {
+  int64_t token = 0;
+  int64_t channel = 0;
+  float value = 0;  // signed
+};
+
+struct SuperWeight {
+  WeightPosition position;
+  int layer = 0;
+  float value = 0;
+  int64_t token = 0;      // where its super activation was seen
+  float input = 0;        // down_proj input at (token, column)
+  float output = 0;       // down_proj output at (token, row)
+  float share = 0;        // of that output, by input x value
+  float persistence = 0;  // of its super activation, 0 .. 1
+  int64_t rank = 0;       // of |value| in its matrix, 1 = largest
+  int round = 0;          // peel round that found it, from 0
+  WeightClass weight_class = WeightClass::kUnproven;
+};
+
+struct SuperActivation {
+  int64_t token = 0;
+  int64_t channel = 0;
+  float peak = 0;  // signed, the largest |value| over the layers
+  int onset_layer = 0;
+  float persistence = 0;
+  Carrier carrier = Carrier::kMany;
+};
+
+// Maxima of one layer in the untouched model.
+struct LayerRecord {
+  int layer = 0;
+  Peak down_proj_input;
+  Peak down_proj_output;
+  Peak residual;
+  float residual_median_abs = 0;
+};
+
+// Perplexity with some weights changed, against the untouched model.
+struct ProofArm {
+  std::vector<WeightPosition> zeroed;
+  double loss = 0;              // nats per predicted token
+  double perplexity_ratio = 1;  // exp(loss - baseline loss)
+  double interval_low = 1;      // bootstrap over tokens, 95 %
+  double interval_high = 1;
+};
+
+enum class ProofLevel { kNone, kJoint };
+
+struct Proof {
+  int windows = 0;
+  int64_t tokens = 0;  // predicted tokens
+  double baseline_loss = 0;
+  double baseline_perplexity = 0;
+  std::vector<ProofArm> alone;    // one per super weight, in their order
+  std::optional<ProofArm> joint;  // all zeroed together
+  std::vector<ProofArm> null;     // as many weights, like in magnitude, of the same matrices
+};
+
+// The rules of a detection and the numbers they use; printed with every result.
+struct DetectOptions {
+  float peak_over_median = 50;      // a super activation is at least so many times the median |h|
+  float peak_over_largest = 0.10F;  // and this part of the model's largest
+  float keep_fraction = 0.5F;       // persistent: keeps this part of its peak
+  float keep_layers = 0.5F;         // on this part of the later layers
+  int max_contributors = 4;         // products that may explain an output
+  float explain_low = 0.80F;        // their sum over the output, at least
+  float explain_high = 1.25F;       // and at most
+  int64_t top_weights = 1000;       // |W| must be among so many of its matrix
+  int top_inputs = 10;              // |X| among so many of its token
+  float min_share = 0.35F;          // of the output, when first seen
+  int top_outputs = 8;              // output channels looked at per super activation's token
+  int max_rounds = 8;               // of the peel
+  // Proof.
+  int null_draws = 4;
+  double critical_ratio = 1.5;
+  double critical_interval = 1.2;
+  double joint_factor = 1.5;
+};
+
+struct Detection {
+  Verdict verdict = Verdict::kUnproven;
+  std::vector<SuperWeight> super_weights;
+  std::vector<SuperActivation> super_activations;
+  std::vector<LayerRecord> layers;
+  std::optional<Proof> proof;
+  std::vector<int32_t> prompt;
+  DetectOptions options;
+};
+
+// The weights that a quantizer must keep.
+std::vector<PinnedWeight> PinnedWeights(const Detection& detection);
+
+}  // namespace linchpin

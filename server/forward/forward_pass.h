@@ -1,0 +1,120 @@
+// Runs a model layer by layer and shows its activations to a Tap.
+//
+// Weights are read one layer at a time and never more than one layer is held;
+// activations and the residual stream are float32, whatever the checkpoint's
+// dtype.  The caller drives the layers, so that several token sequences, with
+// and without edits, share one reading of the weights:
+//
+//   for (int i = 0; i < pass.layers(); ++i) {
+//     ASSIGN_OR_RETURN(const Layer layer, pass.LoadLayer(i));
+//     for (Matrix& hidden : lanes) RETURN_IF_ERROR(layer.Run(edits, tap, hidden));
+//   }
+//
+// The llama family: grouped-query attention, rotary embeddings on half-rotated
+// pairs, RMSNorm, SwiGLU (Touvron et al., arXiv 2302.13971 and 2307.09288).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/model_config.h"
+#include "tensor/matrix.h"
+
+namespace linchpin {
+
+// Sees activations as they pass.  Views are valid during the call only.
+class Tap {
+ public:
+  virtual ~Tap() = default;
+  // The down_proj's input [tokens, intermediate] and output [tokens, hidden].
+  virtual void OnDownProj(int /*layer*/, MatrixView /*input*/, MatrixView /*output*/) {}
+  // The residual stream after the layer [tokens, hidden].
+  virtual void OnResidual(int /*layer*/, MatrixView /*hidden*/) {}
+};
+
+// Puts `value` at down_proj.weight[row, column] of a layer for one run; the
+// checkpoint is never touched.
+struct DownProjEdit {
+  int layer = 0;
+  int64_t row = 0;     // output channel
+  int64_t column = 0;  // input channel
+  float value = 0;
+};
+
+// The weights of one decoder layer in memory.  Run is not thread-safe: it uses
+// all threads that the pass was given.
+class Layer {
+ public:
+  Layer(Layer&&) noexcept;
+  Layer& operator=(Layer&&) noexcept;
+  ~Layer();
+
+  // Takes `hidden` [tokens, hidden], the residual stream before the layer, to
+  // the one after it, in place.  Edits of other layers are ignored; `tap` may
+  // be null.  Positions count from 0, attention is causal.
+  absl::Status Run(absl::Span<const DownProjEdit> edits, Tap* tap, Matrix& hidden) const;
+
+ private:
+  friend class ForwardPass;
+  struct Weights;
+  explicit Layer(std::unique_ptr<Weights> weights);
+  std::unique_ptr<Weights> weights_;
+};
+
+// The final norm and the output projection.
+class Head {
+ public:
+  Head(Head&&) noexcept;
+  Head& operator=(Head&&) noexcept;
+  ~Head();
+
+  // Cross entropy in nats of each next token: `hidden` [tokens, hidden] after
+  // the last layer, result[i] for predicting token_ids[i + 1]; tokens - 1 values.
+  absl::StatusOr<std::vector<float>> Losses(const Matrix& hidden,
+                                            absl::Span<const int32_t> token_ids) const;
+  // Logits of the last position, [vocab].
+  absl::StatusOr<std::vector<float>> LastLogits(const Matrix& hidden) const;
+
+ private:
+  friend class ForwardPass;
+  struct Weights;
+  explicit Head(std::unique_ptr<Weights> weights);
+  std::unique_ptr<Weights> weights_;
+};
+
+class ForwardPass {
+ public:
+  // Checks that every tensor of the model is there with the shape that the
+  // config demands (TENSOR_MISSING, TENSOR_SHAPE_INVALID, DTYPE_UNSUPPORTED).
+  // Reads no weights.  `checkpoint` must outlive the result.
+  static absl::StatusOr<ForwardPass> Open(const Checkpoint& checkpoint, ModelConfig config,
+                                          int threads);
+
+  int layers() const { return static_cast<int>(config_.layers); }
+  const ModelConfig& config() const { return config_; }
+  uint64_t layer_bytes(int layer) const;  // stored bytes of one layer
+
+  // Rows of the embedding, [tokens, hidden]; only those rows are read.
+  // TOKENS_INVALID for an empty list or an id outside the vocabulary.
+  absl::StatusOr<Matrix> Embed(absl::Span<const int32_t> token_ids) const;
+  absl::StatusOr<Layer> LoadLayer(int layer) const;
+  absl::StatusOr<Head> LoadHead() const;
+
+ private:
+  ForwardPass(const Checkpoint& checkpoint, ModelConfig config, int threads)
+      : checkpoint_(&checkpoint), config_(std::move(config)), threads_(threads) {}
+
+  const Checkpoint* checkpoint_;
+  ModelConfig config_;
+  int threads_;
+};
+
+// "model.layers.11.mlp.down_proj.weight"
+std::string DownProjName(int layer);
+
+}  // namespace linchpin

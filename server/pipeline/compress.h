@@ -1,0 +1,52 @@
+// The main job: checkpoint -> forward -> detect -> quantize -> artifact.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "artifact/manifest.h"
+#include "base/run_context.h"
+#include "detect/detection.h"
+#include "pipeline/detect.h"
+#include "quantize/options.h"
+#include "quantize/plan.h"
+#include "storage/storage.h"
+
+namespace linchpin {
+
+struct CompressOptions {
+  DetectRequest detect;
+  QuantizeOptions quantize;
+  bool overwrite = false;
+};
+
+struct CompressResult {
+  Detection detection;
+  std::vector<KeptWeight> kept;
+  uint64_t bytes_in = 0;   // tensors of the source
+  uint64_t bytes_out = 0;  // tensors of the output
+  std::vector<std::string> notes;
+  std::string manifest;         // the text of linchpin.json
+  std::string manifest_sha256;  // lower-case hex
+};
+
+// Compresses the checkpoint at `source` into a new directory at `destination`.
+// The source is only read.  On any error nothing is visible at `destination`.
+absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::string_view source,
+                                        const Storage& output_storage, std::string_view destination,
+                                        const CompressOptions& options, const RunContext& context);
+
+// What Compress would do, from headers alone: nothing is detected, read or written.
+absl::StatusOr<Plan> PlanCompression(const Storage& storage, std::string_view source,
+                                     const QuantizeOptions& options);
+
+// Bytes of memory that a job on this checkpoint needs at its peak, from its
+// headers: one layer in float32, the output head's slab, the encoder's slabs
+// and a fixed base.  What admission reserves.
+absl::StatusOr<uint64_t> EstimateMemory(const Storage& storage, std::string_view source,
+                                        int threads);
+
+}  // namespace linchpin

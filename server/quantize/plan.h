@@ -1,0 +1,60 @@
+// The plan: what becomes of every tensor, fixed before a weight is read.
+//
+// A table, not a chain of branches: one row per stored tensor of the source, in
+// the source's order, with the tensors it becomes in the output.  Everything
+// downstream (sizes, layout, memory, manifest) follows from it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "checkpoint/checkpoint.h"
+#include "quantize/options.h"
+#include "tensor/tensor_info.h"
+#include "tensor/weight_position.h"
+
+namespace linchpin {
+
+struct PlanRow {
+  StoredTensor source;
+  bool quantized = false;
+  // Why a tensor is kept as it is: "embedding", "output head", "norm", "bias",
+  // "super weight", "not a linear layer"; empty if it is quantized.
+  std::string kept_because;
+  // Elements per scale along a row; the row's length where per channel.
+  int64_t group_size = 0;
+  // Super weights of this tensor that `Preserve::kScale` keeps in their group.
+  std::vector<PinnedWeight> pinned;
+  // What the output holds in its place: one tensor where it is kept, else
+  // weight_packed, weight_scale, weight_shape.
+  std::vector<TensorInfo> outputs;
+
+  uint64_t bytes_in() const;
+  uint64_t bytes_out() const;
+};
+
+struct Plan {
+  QuantizeOptions options;  // as asked for
+  int64_t group_size = 0;   // resolved: 32, 64, 128, or -1 for per channel
+  std::vector<PlanRow> rows;
+  std::vector<std::string> ignored_modules;  // linear layers kept as they are, sorted
+  std::vector<std::string>
+      notes;  // what a person should know, e.g. a fall-back from scale to tensor
+
+  uint64_t bytes_in() const;
+  uint64_t bytes_out() const;
+};
+
+// The linear layers of the blocks become quantized; embeddings, lm_head, norms
+// and biases stay.  Quantized: 2-D F32/F16/BF16 tensors `*.layers.N.*_proj.weight`.
+// OPTION_INVALID names the first tensor whose rows a given group size does not
+// divide.  A super weight that `kScale` cannot keep exactly (two in one group
+// that no common scale fits, a scale that leaves the dtype's range) makes its
+// tensor fall back to `kTensor`, with a note.
+absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOptions& options,
+                              absl::Span<const PinnedWeight> super_weights);
+
+}  // namespace linchpin

@@ -1,0 +1,82 @@
+// Where bytes come from and go to: the one door to files.
+//
+// A path names a file or a directory in a store.  Implementations decide which
+// paths exist and which are allowed; everything above sees this interface only.
+// Errors everywhere: PATH_NOT_ALLOWED (says nothing of what exists there),
+// SOURCE_NOT_FOUND, OUTPUT_EXISTS, STORAGE_FAILED (with the system's reason),
+// SOURCE_CHANGED.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace linchpin {
+
+// An existing file, opened read-only.  Thread-safe: ReadAt takes its own offset.
+class ReadableFile {
+ public:
+  virtual ~ReadableFile() = default;
+  // Bytes when it was opened.
+  virtual uint64_t size() const = 0;
+  // Fills all of `out` from `offset`; a file that is too short is SOURCE_CHANGED.
+  virtual absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const = 0;
+  // SOURCE_CHANGED if size or modification time are no longer those at opening.
+  virtual absl::Status CheckUnchanged() const = 0;
+};
+
+// A file being written, of a size fixed at creation.  Thread-safe for disjoint ranges.
+class WritableFile {
+ public:
+  virtual ~WritableFile() = default;
+  virtual absl::Status WriteAt(uint64_t offset, absl::Span<const std::byte> bytes) = 0;
+  // Reads back what was written, to digest it.
+  virtual absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const = 0;
+};
+
+// A directory that comes into being whole or not at all: files are created in a
+// hidden place beside the destination and appear together with Commit.
+// Destroyed without Commit, it leaves nothing behind.
+class OutputDirectory {
+ public:
+  virtual ~OutputDirectory() = default;
+  // `name` is relative, may contain '/', never "..".  Thread-safe.
+  virtual absl::StatusOr<std::unique_ptr<WritableFile>> CreateFile(std::string_view name,
+                                                                   uint64_t size) = 0;
+  // Flushes everything to the medium and renames.  OUTPUT_EXISTS if something
+  // came to stand at the destination meanwhile and `overwrite` was not given.
+  virtual absl::Status Commit() = 0;
+};
+
+// One regular file of a listing; `name` is relative to the listed directory.
+struct FileEntry {
+  std::string name;
+  uint64_t size = 0;
+};
+
+// Thread-safe.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  virtual absl::StatusOr<std::unique_ptr<ReadableFile>> Open(std::string_view path) const = 0;
+  // Regular files below `directory`, recursively, sorted by name; hidden files
+  // and directories (a leading '.') are left out.
+  virtual absl::StatusOr<std::vector<FileEntry>> List(std::string_view directory) const = 0;
+  virtual absl::StatusOr<bool> IsDirectory(std::string_view path) const = 0;
+  // Refuses with OUTPUT_EXISTS at once if `path` exists and `overwrite` is false.
+  virtual absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(
+      std::string_view path, bool overwrite) const = 0;
+};
+
+// The whole of a small file as text.  Files larger than `limit` bytes are
+// refused (HEADER_INVALID) before anything is read.
+absl::StatusOr<std::string> ReadText(const Storage& storage, std::string_view path, uint64_t limit);
+
+}  // namespace linchpin
