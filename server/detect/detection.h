@@ -23,9 +23,10 @@ std::string_view NameOf(WeightClass weight_class);  // "unproven", "critical", .
 enum class Verdict { kUnproven, kSingle, kSeveral, kDistributed, kNone };
 std::string_view NameOf(Verdict verdict);
 
-// What makes a super activation: kWeights where single weights explain it, else
-// kMany (no prefix of a few products explains the output).
-enum class Carrier { kWeights, kMany };
+// What makes a super activation: kWeights where a few products of the onset
+// layer's down_proj explain its output; kMany where no few do; kBias where that
+// projection's bias does; kAttention where the jump is not the MLP's.
+enum class Carrier { kWeights, kMany, kBias, kAttention };
 std::string_view NameOf(Carrier carrier);
 
 // The element of largest magnitude of some activation.
@@ -90,18 +91,19 @@ struct Proof {
 
 // The rules of a detection and the numbers they use; printed with every result.
 struct DetectOptions {
-  float peak_over_median = 50;      // a super activation is at least so many times the median |h|
+  float peak_over_median = 30;      // a super activation is at least so many times the median |h|
   float peak_over_largest = 0.10F;  // and this part of the model's largest
   float keep_fraction = 0.5F;       // persistent: keeps this part of its peak
   float keep_layers = 0.5F;         // on this part of the later layers
+  float min_jump = 0.5F;            // the MLP's part of the jump at the onset
   int max_contributors = 4;         // products that may explain an output
   float explain_low = 0.80F;        // their sum over the output, at least
   float explain_high = 1.25F;       // and at most
-  int64_t top_weights = 1000;       // |W| must be among so many of its matrix
-  int top_inputs = 10;              // |X| among so many of its token
-  float min_share = 0.35F;          // of the output, when first seen
-  int top_outputs = 8;              // output channels looked at per super activation's token
-  int max_rounds = 8;               // of the peel
+  int64_t top_weights = 1000;       // |W| must be among so many of its matrix,
+  float top_weight_fraction = 0.002F;  // and among this part of it
+  int top_inputs = 10;                 // |X| among so many of its token
+  float min_share = 0.35F;             // of the output, when first seen
+  int max_rounds = 8;                  // of the peel
   // Proof.
   int null_draws = 4;
   double critical_ratio = 1.5;

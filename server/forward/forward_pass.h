@@ -16,11 +16,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
 #include "tensor/matrix.h"
@@ -66,17 +69,25 @@ class Layer {
   std::unique_ptr<Weights> weights_;
 };
 
-// The final norm and the output projection.
+// A token sequence at the end of the layers: `hidden` [tokens, hidden] and the ids it came from.
+struct LossLane {
+  const Matrix* hidden = nullptr;
+  absl::Span<const int32_t> token_ids;
+};
+
+// The final norm and the output projection, which is read in slabs of rows so
+// that a large vocabulary costs no memory.
 class Head {
  public:
   Head(Head&&) noexcept;
   Head& operator=(Head&&) noexcept;
   ~Head();
 
-  // Cross entropy in nats of each next token: `hidden` [tokens, hidden] after
-  // the last layer, result[i] for predicting token_ids[i + 1]; tokens - 1 values.
-  absl::StatusOr<std::vector<float>> Losses(const Matrix& hidden,
-                                            absl::Span<const int32_t> token_ids) const;
+  // Per lane, the cross entropy in nats of each next token: value i is for
+  // predicting token_ids[i + 1]; tokens - 1 values.  One reading of the
+  // projection serves all lanes.
+  absl::StatusOr<std::vector<std::vector<float>>> Losses(absl::Span<const LossLane> lanes,
+                                                         const RunContext& context) const;
   // Logits of the last position, [vocab].
   absl::StatusOr<std::vector<float>> LastLogits(const Matrix& hidden) const;
 
@@ -97,7 +108,6 @@ class ForwardPass {
 
   int layers() const { return static_cast<int>(config_.layers); }
   const ModelConfig& config() const { return config_; }
-  uint64_t layer_bytes(int layer) const;  // stored bytes of one layer
 
   // Rows of the embedding, [tokens, hidden]; only those rows are read.
   // TOKENS_INVALID for an empty list or an id outside the vocabulary.
@@ -106,15 +116,11 @@ class ForwardPass {
   absl::StatusOr<Head> LoadHead() const;
 
  private:
-  ForwardPass(const Checkpoint& checkpoint, ModelConfig config, int threads)
-      : checkpoint_(&checkpoint), config_(std::move(config)), threads_(threads) {}
+  ForwardPass(const Checkpoint& checkpoint, ModelConfig config)
+      : checkpoint_(&checkpoint), config_(std::move(config)) {}
 
   const Checkpoint* checkpoint_;
   ModelConfig config_;
-  int threads_;
 };
-
-// "model.layers.11.mlp.down_proj.weight"
-std::string DownProjName(int layer);
 
 }  // namespace linchpin

@@ -1,0 +1,19 @@
+#include "detect/prompt.h"
+
+namespace linchpin {
+
+std::vector<int32_t> DefaultPrompt(const ModelConfig& config) {
+  constexpr int kLength = 16;
+  std::vector<int32_t> ids;
+  if (config.bos) ids.push_back(static_cast<int32_t>(*config.bos));
+  // Steps of the golden ratio spread evenly over any range; the low ids, often
+  // special tokens and raw bytes, come up no more than others.
+  for (uint64_t i = 1; ids.size() < kLength; ++i) {
+    const uint64_t fraction = i * 0x9e3779b97f4a7c15ULL;
+    ids.push_back(
+        static_cast<int32_t>((fraction >> 32) * static_cast<uint64_t>(config.vocab) >> 32));
+  }
+  return ids;
+}
+
+}  // namespace linchpin

@@ -1,0 +1,29 @@
+// Finds the huge values that a layer adds to the residual stream and that stay.
+#pragma once
+
+#include <vector>
+
+#include "detect/detection.h"
+#include "detect/trace.h"
+
+namespace linchpin {
+
+// What counts as huge, taken from the untouched model and frozen: a peel is
+// judged against the model that it peels.
+struct Bar {
+  std::vector<float> medians;  // per layer: median |h| of the residual stream after it
+  float largest = 0;           // largest |h| after any layer but the last
+};
+
+Bar FreezeBar(const Trace& trace);
+
+// All (token, channel) whose peak passes the bar and that persist: at the
+// plateau (the longest run of layers that keep `keep_fraction` of the peak with
+// its sign) they stay on `keep_layers` of the later layers.  The last hidden
+// state is left out, because the last layers spike on their own; in a model of
+// two layers it is the only evidence and counts.  By falling |peak|; carrier
+// not decided.
+std::vector<SuperActivation> FindSuperActivations(const Trace& trace, const Bar& bar,
+                                                  const DetectOptions& options);
+
+}  // namespace linchpin

@@ -1,0 +1,50 @@
+// One run of a prompt through the model, kept as far as the rules need it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "base/run_context.h"
+#include "detect/detection.h"
+#include "forward/forward_pass.h"
+#include "tensor/matrix.h"
+
+namespace linchpin {
+
+// One large element of a down_proj input row.
+struct InputElement {
+  int64_t channel = 0;
+  float value = 0;
+};
+
+struct LayerTrace {
+  Matrix hidden;       // residual stream before the layer, [tokens, hidden]
+  Matrix down_output;  // [tokens, hidden]
+  std::vector<std::vector<InputElement>> top_inputs;  // per token, by falling |value|
+  LayerRecord record;                                 // maxima and median
+};
+
+struct Trace {
+  std::vector<LayerTrace> layers;
+  Matrix last_hidden;  // after the last layer
+
+  // The residual stream after a layer.
+  const Matrix& After(size_t layer) const {
+    return layer + 1 < layers.size() ? layers[layer + 1].hidden : last_hidden;
+  }
+};
+
+// Inputs kept per token: more than any rule looks at.
+inline constexpr int kKeptInputs = 32;
+
+// Starts a trace: the embedded prompt stands before layer 0.
+absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32_t> token_ids);
+
+// Runs layers [first, end) with `edits` from the hidden state that the trace
+// holds before `first`, and replaces what it holds of those layers.
+absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
+                      const RunContext& context, Trace& trace);
+
+}  // namespace linchpin

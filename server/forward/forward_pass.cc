@@ -1,0 +1,60 @@
+#include "forward/forward_pass.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "fmt/format.h"
+#include "forward/layer_tensors.h"
+#include "forward/tensor_loading.h"
+
+namespace linchpin {
+namespace {
+
+absl::Status CheckLayer(const Checkpoint& checkpoint, const ModelConfig& config, int layer) {
+  const std::vector<ExpectedTensor> tensors = LayerTensors(config, layer);
+  for (int i = 0; i < kLayerTensorCount; ++i) {
+    RETURN_IF_ERROR(CheckTensor(checkpoint, tensors[i]));
+    const ExpectedTensor bias = BiasOf(config, static_cast<LayerTensor>(i), tensors[i]);
+    if (!bias.name.empty()) RETURN_IF_ERROR(CheckTensor(checkpoint, bias));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, ModelConfig config,
+                                              int threads) {
+  for (const ExpectedTensor& expected :
+       {EmbeddingTensor(config), FinalNormTensor(config), OutputTensor(config)}) {
+    RETURN_IF_ERROR(CheckTensor(checkpoint, expected));
+  }
+  for (int layer = 0; layer < config.layers; ++layer) {
+    RETURN_IF_ERROR(CheckLayer(checkpoint, config, layer));
+  }
+  // Holds for the calling thread, which is the one that runs the layers.
+  at::set_num_threads(std::max(1, threads));
+  return ForwardPass(checkpoint, std::move(config));
+}
+
+absl::StatusOr<Matrix> ForwardPass::Embed(absl::Span<const int32_t> token_ids) const {
+  if (token_ids.empty()) {
+    return Error(Reason::kTokensInvalid, "token ids", "there are none", "give at least one id");
+  }
+  ASSIGN_OR_RETURN(const StoredTensor* table, checkpoint_->Find(EmbeddingTensor(config_).name));
+  Matrix hidden;
+  hidden.rows = static_cast<int64_t>(token_ids.size());
+  hidden.columns = config_.hidden;
+  for (const int32_t id : token_ids) {
+    if (id < 0 || id >= config_.vocab) {
+      return Error(Reason::kTokensInvalid, "token ids",
+                   fmt::format("id {} is outside the vocabulary of {}", id, config_.vocab),
+                   "use ids of this model's own tokenizer");
+    }
+    ASSIGN_OR_RETURN(const Matrix row, checkpoint_->ReadRows(*table, id, 1));
+    hidden.data.insert(hidden.data.end(), row.data.begin(), row.data.end());
+  }
+  return hidden;
+}
+
+}  // namespace linchpin

@@ -1,0 +1,43 @@
+#include "pipeline/detect.h"
+
+#include "base/status.h"
+#include "checkpoint/model_config.h"
+#include "detect/peel.h"
+#include "detect/proof.h"
+#include "forward/forward_pass.h"
+#include "pipeline/stage_timer.h"
+
+namespace linchpin {
+
+absl::StatusOr<Detection> Detect(const Storage& storage, std::string_view source,
+                                 const DetectRequest& request, const RunContext& context) {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
+  ASSIGN_OR_RETURN(Detection detection, DetectIn(checkpoint, request, context));
+  RETURN_IF_ERROR(checkpoint.CheckUnchanged());
+  return detection;
+}
+
+absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const DetectRequest& request,
+                                   const RunContext& context) {
+  ASSIGN_OR_RETURN(const ModelConfig config,
+                   ModelConfig::Parse("config.json", checkpoint.config_text()));
+  ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config, context.threads));
+  ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
+                   MakePrompt(checkpoint, config, request.prompt));
+  std::vector<TokenWindow> windows;
+  if (request.proof != ProofLevel::kNone) {
+    ASSIGN_OR_RETURN(windows,
+                     MakeWindows(checkpoint, config, request.proof_tokens, request.proof_windows));
+  }
+  const StageTimer forward(Stage::kForward, context);
+  ASSIGN_OR_RETURN(Detection detection, Peel(checkpoint, pass, prompt, request.options, context));
+  forward.Done(checkpoint.total_bytes(), 0);
+  if (request.proof != ProofLevel::kNone) {
+    const StageTimer proof(Stage::kDetect, context);
+    RETURN_IF_ERROR(Prove(checkpoint, pass, windows, context, detection));
+    proof.Done(checkpoint.total_bytes(), 0);
+  }
+  return detection;
+}
+
+}  // namespace linchpin

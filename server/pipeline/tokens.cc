@@ -1,0 +1,128 @@
+#include "pipeline/tokens.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/status.h"
+#include "checkpoint/tokenizer.h"
+#include "detect/prompt.h"
+#include "fmt/format.h"
+
+namespace linchpin {
+namespace {
+
+constexpr std::string_view kTokenizerName = "tokenizer.json";
+constexpr uint64_t kMaxTokenizerBytes = 256 << 20;
+
+absl::StatusOr<std::vector<int32_t>> Tokenize(const Checkpoint& checkpoint,
+                                              const std::string& text) {
+  const auto& files = checkpoint.other_files();
+  const auto file = std::find_if(files.begin(), files.end(), [](const FileEntry& entry) {
+    return entry.name == kTokenizerName;
+  });
+  if (file == files.end()) {
+    return Error(Reason::kSourceNotFound, "tokenizer.json",
+                 "the checkpoint has none, so that its text cannot be read", "give token ids");
+  }
+  if (file->size > kMaxTokenizerBytes) {
+    return Error(Reason::kTokenizerInvalid, "tokenizer.json", "it is larger than 256 MiB",
+                 "give token ids");
+  }
+  ASSIGN_OR_RETURN(const auto opened, checkpoint.OpenFile(kTokenizerName));
+  std::string json(opened->size(), '\0');
+  RETURN_IF_ERROR(
+      opened->ReadAt(0, absl::MakeSpan(reinterpret_cast<std::byte*>(json.data()), json.size())));
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Parse(kTokenizerName, json));
+  return tokenizer.Encode(text);
+}
+
+absl::Status CheckSource(const TokenSource& source) {
+  if (!source.ids.empty() && !source.text.empty()) {
+    return Error(Reason::kOptionInvalid, "tokens", "both ids and text are given", "give one");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckIds(const std::vector<int32_t>& ids, const ModelConfig& config) {
+  for (const int32_t id : ids) {
+    if (id >= 0 && id < config.vocab) continue;
+    return Error(Reason::kTokensInvalid, "token ids",
+                 fmt::format("id {} is outside the vocabulary of {}", id, config.vocab),
+                 "use ids of this model's own tokenizer");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::vector<int32_t>>> CutText(const Checkpoint& checkpoint,
+                                                          const ModelConfig& config,
+                                                          const std::string& text,
+                                                          const WindowOptions& windows) {
+  ASSIGN_OR_RETURN(const std::vector<int32_t> ids, Tokenize(checkpoint, text));
+  const size_t step = static_cast<size_t>(windows.size) - (config.bos ? 1 : 0);
+  std::vector<std::vector<int32_t>> cut;
+  for (size_t at = 0; at + step <= ids.size() && std::cmp_less(cut.size(), windows.count);
+       at += step) {
+    std::vector<int32_t>& window = cut.emplace_back();
+    if (config.bos) window.push_back(static_cast<int32_t>(*config.bos));
+    const auto first = ids.begin() + static_cast<int64_t>(at);
+    window.insert(window.end(), first, first + static_cast<int64_t>(step));
+  }
+  if (cut.empty()) {
+    return Error(
+        Reason::kOptionInvalid, "text",
+        fmt::format("its {} tokens do not fill one window of {}", ids.size(), windows.size),
+        "give more text or a smaller window");
+  }
+  return cut;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::vector<int32_t>>> MakeWindows(const Checkpoint& checkpoint,
+                                                              const ModelConfig& config,
+                                                              const TokenSource& source,
+                                                              const WindowOptions& windows) {
+  RETURN_IF_ERROR(CheckSource(source));
+  if (source.empty()) {
+    return Error(Reason::kOptionInvalid, "tokens", "there are none", "give token ids or a text");
+  }
+  if (windows.size < 2 || windows.count < 1) {
+    return Error(Reason::kOptionInvalid, "window",
+                 fmt::format("{} windows of {} tokens", windows.count, windows.size),
+                 "give at least 1 window of at least 2 tokens");
+  }
+  std::vector<std::vector<int32_t>> result = source.ids;
+  if (result.empty()) {
+    ASSIGN_OR_RETURN(result, CutText(checkpoint, config, source.text, windows));
+  }
+  for (const std::vector<int32_t>& window : result) {
+    if (window.size() < 2) {
+      return Error(Reason::kTokensInvalid, "token ids", "a sequence has fewer than 2 ids",
+                   "a loss needs a token to predict");
+    }
+    RETURN_IF_ERROR(CheckIds(window, config));
+  }
+  return result;
+}
+
+absl::StatusOr<std::vector<int32_t>> MakePrompt(const Checkpoint& checkpoint,
+                                                const ModelConfig& config,
+                                                const TokenSource& source) {
+  RETURN_IF_ERROR(CheckSource(source));
+  if (source.empty()) return DefaultPrompt(config);
+  std::vector<int32_t> ids;
+  if (!source.ids.empty()) {
+    ids = source.ids.front();
+  } else {
+    if (config.bos) ids.push_back(static_cast<int32_t>(*config.bos));
+    ASSIGN_OR_RETURN(const std::vector<int32_t> read, Tokenize(checkpoint, source.text));
+    ids.insert(ids.end(), read.begin(), read.end());
+  }
+  if (ids.empty()) {
+    return Error(Reason::kTokensInvalid, "prompt", "it has no tokens", "give at least one");
+  }
+  RETURN_IF_ERROR(CheckIds(ids, config));
+  return ids;
+}
+
+}  // namespace linchpin

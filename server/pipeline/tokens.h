@@ -1,0 +1,45 @@
+// Tokens to run through a model: ids as they are, or text through the
+// checkpoint's own tokenizer.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/model_config.h"
+
+namespace linchpin {
+
+// One of the two.
+struct TokenSource {
+  std::vector<std::vector<int32_t>> ids;  // one list per sequence
+  std::string text;
+
+  bool empty() const { return ids.empty() && text.empty(); }
+};
+
+// How to cut a text: each window is BOS (where the model has one) and then
+// consecutive tokens, `size` in all.  Lists of ids are windows already.
+struct WindowOptions {
+  int size = 256;
+  int count = 4;  // at most so many; the text's shorter tail is left out
+};
+
+// The windows of a source.  OPTION_INVALID for a source that is empty or both,
+// a size below 2 or a text shorter than one window; TOKENS_INVALID for a
+// sequence of fewer than two ids or one outside the vocabulary; SOURCE_NOT_FOUND
+// where text is given and the checkpoint has no tokenizer.json.
+absl::StatusOr<std::vector<std::vector<int32_t>>> MakeWindows(const Checkpoint& checkpoint,
+                                                              const ModelConfig& config,
+                                                              const TokenSource& source,
+                                                              const WindowOptions& windows);
+
+// The first sequence of a source, or a whole text after BOS: a prompt.  The
+// default prompt for an empty source.
+absl::StatusOr<std::vector<int32_t>> MakePrompt(const Checkpoint& checkpoint,
+                                                const ModelConfig& config,
+                                                const TokenSource& source);
+
+}  // namespace linchpin
