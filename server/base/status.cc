@@ -9,6 +9,7 @@ namespace linchpin {
 namespace {
 
 constexpr char kReasonPayload[] = "linchpin/reason";
+constexpr std::string_view kDetailPrefix = "linchpin/detail/";
 
 using absl::StatusCode;
 
@@ -83,6 +84,22 @@ Reason ReasonOf(const absl::Status& status) {
     }
   }
   return absl::IsCancelled(status) ? Reason::kCancelled : Reason::kInternal;
+}
+
+absl::Status WithDetail(absl::Status status, std::string_view key, std::string_view value) {
+  status.SetPayload(fmt::format("{}{}", kDetailPrefix, key), absl::Cord(std::string(value)));
+  return status;
+}
+
+std::map<std::string, std::string> DetailsOf(const absl::Status& status) {
+  std::map<std::string, std::string> details;
+  status.ForEachPayload([&](auto url, const absl::Cord& value) {
+    const std::string key(url);
+    if (key.starts_with(kDetailPrefix)) {
+      details.emplace(key.substr(kDetailPrefix.size()), std::string(value));
+    }
+  });
+  return details;
 }
 
 }  // namespace linchpin

@@ -7,6 +7,7 @@
 // never changed or reused.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -74,6 +75,11 @@ absl::Status Error(Reason reason, std::string_view what, std::string_view why,
 // The reason that `Error` attached; for a status made elsewhere, kCancelled for
 // a cancellation, otherwise kInternal; kUnspecified for an OK status.
 Reason ReasonOf(const absl::Status& status);
+
+// `status` with one more fact for programs, e.g. "limit_bytes": sent to callers
+// in ErrorInfo.metadata.  DetailsOf gives them back by key.
+absl::Status WithDetail(absl::Status status, std::string_view key, std::string_view value);
+std::map<std::string, std::string> DetailsOf(const absl::Status& status);
 
 }  // namespace linchpin
 
