@@ -1,0 +1,352 @@
+"""The chart helm/linchpin: lints, renders what it should, refuses what it should, packages."""
+
+import json
+import pathlib
+import subprocess
+import tarfile
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm/linchpin"
+VALUE_FILES = sorted((CHART / "ci").glob("*-values.yaml"))
+TLS = {"tls": {"secretName": "linchpin-tls"}}
+
+
+def helm(*arguments, check=True):
+    result = subprocess.run([str(ROOT / "tests/e2e/helm.sh"), *map(str, arguments)],
+                            capture_output=True, text=True, check=False)
+    if check:
+        assert result.returncode == 0, result.stderr + result.stdout
+    return result
+
+
+@pytest.fixture(name="render")
+def render_fixture(tmp_path):
+    """Renders the chart with values given as a dict or a file; {kind: document}."""
+    def render(values, name="r", check=True):
+        if isinstance(values, dict):
+            path = tmp_path / "values.yaml"
+            path.write_text(json.dumps(values))
+            values = path
+        result = helm("template", name, CHART, "--namespace", "models", "-f", values, check=check)
+        if not check:
+            return result
+        documents = [d for d in yaml.safe_load_all(result.stdout) if d]
+        assert len({d["kind"] for d in documents}) == len(documents)
+        return {d["kind"]: d for d in documents}
+    return render
+
+
+def pod_of(documents):
+    return documents["Deployment"]["spec"]["template"]["spec"]
+
+
+def server_of(documents):
+    (container,) = pod_of(documents)["containers"]
+    return container
+
+
+def volumes_of(pod):
+    return {v["name"]: v for v in pod["volumes"]}
+
+
+def ports_of(service):
+    return {p["name"]: p["port"] for p in service["spec"]["ports"]}
+
+
+def test_there_are_value_files():
+    assert {p.name for p in VALUE_FILES} >= {"minimal-values.yaml", "full-values.yaml",
+                                             "plaintext-values.yaml"}
+
+
+@pytest.mark.parametrize("path", [None, *VALUE_FILES], ids=lambda p: p.stem if p else "defaults")
+def test_lints(path):
+    helm("lint", "--strict", CHART, *(["-f", path] if path else []))
+
+
+def test_packages_without_the_test_values(tmp_path):
+    helm("package", CHART, "--destination", tmp_path)
+    (package,) = tmp_path.glob("linchpin-*.tgz")
+    with tarfile.open(package) as archive:
+        names = set(archive.getnames())
+    assert {"linchpin/Chart.yaml", "linchpin/values.schema.json", "linchpin/README.md"} <= names
+    assert not any(name.startswith("linchpin/ci/") for name in names)
+
+
+def test_a_certificate_is_required(render):
+    result = render({}, check=False)
+    assert result.returncode != 0
+    assert "tls.secretName is required" in result.stderr
+
+
+def test_minimal_makes_what_it_says_and_no_more(render):
+    assert set(render(TLS)) == {"Deployment", "Service", "ServiceAccount", "Pod"}
+
+
+@pytest.mark.parametrize("path", VALUE_FILES, ids=lambda p: p.stem)
+def test_nothing_may_write_or_gain_rights(render, path):
+    documents = render(path)
+    pods = [pod_of(documents)] + [documents[k]["spec"] for k in ("Pod",) if k in documents]
+    for pod in pods:
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == 10001
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}}
+    assert documents["ServiceAccount"]["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("path", VALUE_FILES, ids=lambda p: p.stem)
+def test_every_mount_has_a_volume_and_every_volume_a_mount(render, path):
+    documents = render(path)
+    mounts = [m["name"] for m in server_of(documents)["volumeMounts"]]
+    assert sorted(mounts) == sorted(volumes_of(pod_of(documents)))
+
+
+@pytest.mark.parametrize("path", VALUE_FILES, ids=lambda p: p.stem)
+def test_every_selector_finds_the_pods_and_not_the_test(render, path):
+    documents = render(path)
+    labels = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    selectors = [documents["Deployment"]["spec"]["selector"]["matchLabels"]]
+    if "Service" in documents:
+        selectors.append(documents["Service"]["spec"]["selector"])
+    if "PodDisruptionBudget" in documents:
+        selectors.append(documents["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"])
+    if "NetworkPolicy" in documents:
+        selectors.append(documents["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"])
+    for selector in selectors:
+        assert selector.items() <= labels.items()
+        if "Pod" in documents:
+            assert not selector.items() <= documents["Pod"]["metadata"]["labels"].items()
+
+
+def test_tls_with_client_certificates_by_default(render):
+    documents = render(TLS)
+    arguments = server_of(documents)["args"]
+    assert arguments[:5] == [
+        "--listen=unix:/run/linchpin/linchpin.sock", "--listen=0.0.0.0:50051",
+        "--tls-cert=/etc/linchpin/tls/tls.crt", "--tls-key=/etc/linchpin/tls/tls.key",
+        "--tls-client-ca=/etc/linchpin/tls/ca.crt"]
+    secret = volumes_of(pod_of(documents))["tls"]["secret"]
+    assert secret == {"secretName": "linchpin-tls", "defaultMode": 0o440}
+    assert ports_of(documents["Service"]) == {"grpc": 50051, "metrics": 9464}
+
+
+def test_without_client_certificates(render):
+    documents = render({"tls": {"secretName": "s", "requireClientCertificate": False}})
+    assert not any(a.startswith("--tls-client-ca") for a in server_of(documents)["args"])
+    arguments = documents["Pod"]["spec"]["containers"][0]["args"]
+    assert not any(a.startswith("--tls-cert") for a in arguments)
+
+
+def test_without_tls_nothing_is_served_to_other_pods(render):
+    documents = render({"tls": {"enabled": False}})
+    listens = [a for a in server_of(documents)["args"] if a.startswith("--listen=")]
+    assert listens == ["--listen=unix:/run/linchpin/linchpin.sock", "--listen=127.0.0.1:50051"]
+    assert not any(a.startswith("--tls") for a in server_of(documents)["args"])
+    assert [p["name"] for p in server_of(documents)["ports"]] == ["metrics"]
+    assert ports_of(documents["Service"]) == {"metrics": 9464}
+    assert "tls" not in volumes_of(pod_of(documents))
+    assert [c["name"] for c in documents["Pod"]["spec"]["containers"]] == ["metrics"]
+
+
+def test_without_tls_and_metrics_there_is_no_service(render):
+    documents = render(CHART / "ci/plaintext-values.yaml")
+    assert set(documents) == {"Deployment", "ServiceAccount"}
+    assert "--metrics=off" in server_of(documents)["args"]
+    assert not server_of(documents)["ports"]
+
+
+def test_probes_ask_over_the_socket(render):
+    container = server_of(render(TLS))
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["exec"]["command"] == [
+            "linchpin", "--endpoint", "unix:/run/linchpin/linchpin.sock", "--quiet", "capabilities"]
+        assert container[probe]["timeoutSeconds"] < container[probe]["periodSeconds"]
+    assert container["startupProbe"]["failureThreshold"] == 6
+
+
+@pytest.mark.parametrize("drain", [0, 120, 100000])
+def test_a_pod_may_take_longer_than_the_drain(render, drain):
+    documents = render({**TLS, "server": {"drainSeconds": drain}})
+    assert pod_of(documents)["terminationGracePeriodSeconds"] > drain
+    assert f"--drain-seconds={drain}" in server_of(documents)["args"]
+
+
+def test_roots_are_the_mounts(render):
+    documents = render({**TLS, "models": {"existingClaim": "m"}, "output": {"existingClaim": "o"}})
+    container = server_of(documents)
+    mounts = {m["mountPath"]: m for m in container["volumeMounts"]}
+    assert mounts["/models"]["readOnly"] is True
+    assert "readOnly" not in mounts["/output"]
+    assert [a for a in container["args"] if "-root=" in a] == [
+        "--read-root=/models", "--read-root=/output", "--write-root=/output"]
+    volumes = volumes_of(pod_of(documents))
+    assert volumes["models"]["persistentVolumeClaim"] == {"claimName": "m", "readOnly": True}
+    assert volumes["output"]["persistentVolumeClaim"] == {"claimName": "o"}
+
+
+def test_without_claims_only_scratch_and_output_exist(render):
+    documents = render(TLS)
+    assert [a for a in server_of(documents)["args"] if "-root=" in a] == [
+        "--read-root=/output", "--write-root=/output"]
+    volumes = volumes_of(pod_of(documents))
+    assert volumes["output"] == {"name": "output", "emptyDir": {"sizeLimit": "20Gi"}}
+    assert "models" not in volumes
+
+
+def test_every_value_of_the_full_file_arrives(render):
+    documents = render(CHART / "ci/full-values.yaml")
+    deployment, pod, container = documents["Deployment"], pod_of(documents), server_of(documents)
+    assert deployment["metadata"]["name"] == "r-squeeze"
+    assert deployment["spec"]["replicas"] == 3
+    assert container["image"] == "registry.example/linchpin:1.2.3"
+    assert container["imagePullPolicy"] == "Always"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    for argument in ("--slots=2", "--threads=4", "--max-memory=3GiB", "--max-artifact-bytes=2GiB",
+                     "--drain-seconds=120", "--log-level=debug", "--metrics=0.0.0.0:9999",
+                     "--read-root=/in", "--read-root=/out", "--write-root=/out"):
+        assert argument in container["args"]
+    assert container["args"][-1] == "--log-level=warn"
+    assert container["resources"] == {"requests": {"cpu": 4, "memory": "8Gi"},
+                                      "limits": {"memory": "8Gi"}}
+    assert container["startupProbe"]["failureThreshold"] == 24
+    assert container["livenessProbe"] == {**container["readinessProbe"]}
+    assert container["livenessProbe"]["failureThreshold"] == 6
+    assert {m["mountPath"]: m.get("subPath") for m in container["volumeMounts"]} == {
+        "/run/linchpin": None, "/tmp": None, "/out": "small", "/in": "llama",
+        "/etc/linchpin/tls": None}
+    metadata = deployment["spec"]["template"]["metadata"]
+    assert metadata["annotations"]["a.example/c"] == "d" and metadata["labels"]["tier"] == "batch"
+    assert pod["nodeSelector"] == {"disk": "fast"} and pod["priorityClassName"] == "batch"
+    assert pod["tolerations"] and pod["affinity"] and pod["topologySpreadConstraints"]
+    assert volumes_of(pod)["tmp"]["emptyDir"] == {"sizeLimit": "8Gi"}
+
+
+def test_optional_objects_of_the_full_file(render):
+    documents = render(CHART / "ci/full-values.yaml")
+    assert documents["Service"]["spec"]["clusterIP"] == "None"
+    assert ports_of(documents["Service"]) == {"grpc": 443, "metrics": 9999}
+    assert documents["ServiceAccount"]["metadata"]["name"] == "squeezer"
+    assert pod_of(documents)["serviceAccountName"] == "squeezer"
+    assert documents["PodDisruptionBudget"]["spec"]["maxUnavailable"] == "34%"
+    assert documents["ServiceMonitor"]["metadata"]["labels"]["release"] == "prometheus"
+    assert documents["ServiceMonitor"]["spec"]["endpoints"] == [
+        {"port": "metrics", "path": "/metrics", "interval": "15s"}]
+    policy = documents["NetworkPolicy"]["spec"]
+    assert policy["egress"] == []
+    assert [(rule["from"], rule["ports"][0]["port"]) for rule in policy["ingress"]] == [
+        ([{"namespaceSelector": {"matchLabels": {"team": "models"}}}], "grpc"),
+        ([{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}], "metrics")]
+
+
+def test_network_policy_lets_the_namespace_in_by_default(render):
+    policy = render({**TLS, "networkPolicy": {"enabled": True}})["NetworkPolicy"]["spec"]
+    assert [rule["from"] for rule in policy["ingress"]] == [[{"podSelector": {}}]] * 2
+
+
+def test_headless_clients_use_the_port_of_the_pods(render):
+    """Without a virtual address nothing maps the service's port to the container's."""
+    documents = render(CHART / "ci/full-values.yaml")
+    pod = documents["Pod"]["spec"]
+    assert "--endpoint=r-squeeze.models.svc:50051" in pod["containers"][0]["args"]
+    assert pod["volumes"][0]["secret"]["secretName"] == "squeeze-client"
+
+
+def test_no_account_of_its_own(render):
+    documents = render({**TLS, "serviceAccount": {"create": False}})
+    assert "ServiceAccount" not in documents
+    assert pod_of(documents)["serviceAccountName"] == "default"
+
+
+def test_long_names_stay_within_dns(render):
+    documents = render({**TLS, "fullnameOverride": "n" * 80})
+    for document in documents.values():
+        assert len(document["metadata"]["name"]) <= 63
+
+
+@pytest.mark.parametrize("values, complaint", [
+    ({"unknown": 1}, "unknown"),
+    ({"server": {"slot": 1}}, "slot"),
+    ({"tls": {"enabled": True, "secret": "x"}}, "secret"),
+    ({"metrics": {"serviceMonitor": {"intervall": "30s"}}}, "intervall"),
+    ({"replicaCount": "2"}, "replicaCount"),
+    ({"replicaCount": -1}, "replicaCount"),
+    ({"server": {"slots": 0}}, "slots"),
+    ({"server": {"slots": 1.5}}, "slots"),
+    ({"server": {"logLevel": "loud"}}, "logLevel"),
+    ({"server": {"maxMemory": "lots"}}, "maxMemory"),
+    ({"server": {"maxMemory": 1024}}, "maxMemory"),
+    ({"server": {"extraArgs": "--x"}}, "extraArgs"),
+    ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+    ({"image": {"repository": ""}}, "repository"),
+    ({"service": {"type": "ExternalName"}}, "type"),
+    ({"service": {"headless": True, "type": "LoadBalancer"}}, "type"),
+    ({"service": {"port": 70000}}, "port"),
+    ({"metrics": {"port": 80}}, "port"),
+    ({"tls": {"enabled": "yes"}}, "enabled"),
+    ({"tls": {"secretName": "Not A Name"}}, "secretName"),
+    ({"models": {"mountPath": "models"}}, "mountPath"),
+    ({"output": {"mountPath": "/a:b"}}, "mountPath"),
+    ({"models": {"subPath": "../etc"}}, "subPath"),
+    ({"scratch": {"sizeLimit": "much"}}, "sizeLimit"),
+    ({"podDisruptionBudget": {"maxUnavailable": "half"}}, "maxUnavailable"),
+    ({"podLabels": {"a": 1}}, "podLabels"),
+    ({"resources": {"limit": {}}}, "limit"),
+])
+def test_the_schema_refuses(render, values, complaint):
+    merged = {**TLS, **values}
+    result = render(merged, check=False)
+    assert result.returncode != 0, "was accepted"
+    assert "schema" in result.stderr and complaint in result.stderr, result.stderr
+
+
+def keys_of(value, prefix=()):
+    """Every path of keys in nested dicts."""
+    for key, inner in value.items():
+        yield (*prefix, key)
+        if isinstance(inner, dict):
+            yield from keys_of(inner, (*prefix, key))
+
+
+def schema_keys(schema, prefix=()):
+    for key, inner in schema.get("properties", {}).items():
+        yield (*prefix, key)
+        yield from schema_keys(inner, (*prefix, key))
+
+
+def test_schema_and_values_name_the_same_things():
+    values = set(keys_of(yaml.safe_load((CHART / "values.yaml").read_text())))
+    schema = set(schema_keys(json.loads((CHART / "values.schema.json").read_text())))
+    free = {("global",), ("resources", "claims")}
+    values = {v for v in values if v[0] != "resources" or len(v) < 3}
+    assert values == schema - free
+
+
+def test_the_schema_is_closed_wherever_it_names_keys():
+    def check(schema, path="values"):
+        if "properties" in schema and schema.get("type") == "object":
+            assert schema.get("additionalProperties") is False, path
+        for key, inner in schema.get("properties", {}).items():
+            check(inner, f"{path}.{key}")
+    check(json.loads((CHART / "values.schema.json").read_text()))
+
+
+def test_every_value_is_commented():
+    """Each key stands under a comment, or under a neighbour of one."""
+    commented = {}
+    for number, line in enumerate((CHART / "values.yaml").read_text().splitlines(), 1):
+        indent = len(line) - len(line.lstrip())
+        if not line.strip():
+            commented = {}
+        elif line.lstrip().startswith("#"):
+            commented[indent] = True
+        else:
+            nested = line.rstrip().endswith(":")
+            known = any(commented.get(i) for i in range(indent + 1))
+            assert nested or known, f"values.yaml:{number}: {line.strip()} has no comment"
