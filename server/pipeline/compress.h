@@ -43,10 +43,4 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
 absl::StatusOr<Plan> PlanCompression(const Storage& storage, std::string_view source,
                                      const QuantizeOptions& options);
 
-// Bytes of memory that a job on this checkpoint needs at its peak, from its
-// headers: one layer in float32, a slab of the output head, the encoders' slabs
-// and what the libraries take.  What admission reserves.
-absl::StatusOr<uint64_t> EstimateMemory(const Storage& storage, std::string_view source,
-                                        int threads);
-
 }  // namespace linchpin

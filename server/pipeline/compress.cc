@@ -1,0 +1,113 @@
+#include "pipeline/compress.h"
+
+#include <algorithm>
+#include <future>
+#include <memory>
+#include <utility>
+
+#include "artifact/compressed_tensors.h"
+#include "artifact/digest.h"
+#include "base/status.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/model_config.h"
+#include "fmt/format.h"
+#include "forward/forward_pass.h"
+
+namespace linchpin {
+namespace {
+
+std::string_view WithoutTrailingSlash(std::string_view path) {
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  return path;
+}
+
+// A destination below the source would write into it.
+absl::Status CheckApart(std::string_view source, std::string_view destination) {
+  const std::string parent = fmt::format("{}/", WithoutTrailingSlash(source));
+  if (!destination.starts_with(parent)) return absl::OkStatus();
+  return Error(Reason::kOptionInvalid, destination, "it lies inside the source, which is only read",
+               "choose a destination elsewhere");
+}
+
+std::string LastComponent(std::string_view path) {
+  path = WithoutTrailingSlash(path);
+  const size_t slash = path.rfind('/');
+  return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
+}
+
+absl::Status WriteText(OutputDirectory& output, std::string_view name, const std::string& text) {
+  ASSIGN_OR_RETURN(const auto file, output.CreateFile(name, text.size()));
+  return file->WriteAt(
+      0, absl::MakeConstSpan(reinterpret_cast<const std::byte*>(text.data()), text.size()));
+}
+
+// Digests the source beside the detection, which leaves the disk mostly idle.
+// Silent: progress is the detection's to report.
+class BackgroundDigest {
+ public:
+  BackgroundDigest(const Checkpoint& checkpoint, const RunContext& context) {
+    const RunContext silent{stop_.get_token(), nullptr, 1};
+    result_ = std::async(std::launch::async,
+                         [&checkpoint, silent] { return DigestCheckpoint(checkpoint, silent); });
+    on_stop_.emplace(context.stop, [this] { stop_.request_stop(); });
+  }
+  ~BackgroundDigest() { stop_.request_stop(); }  // the future's destructor waits
+
+  absl::StatusOr<std::vector<FileRecord>> Take() { return result_.get(); }
+
+ private:
+  std::stop_source stop_;
+  std::future<absl::StatusOr<std::vector<FileRecord>>> result_;
+  std::optional<std::stop_callback<std::function<void()>>> on_stop_;
+};
+
+}  // namespace
+
+absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::string_view source,
+                                        const Storage& output_storage, std::string_view destination,
+                                        const CompressOptions& options, const RunContext& context) {
+  RETURN_IF_ERROR(CheckApart(source, destination));
+  ASSIGN_OR_RETURN(const auto output,
+                   output_storage.CreateDirectory(destination, options.overwrite));
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source_storage, source));
+  // What the options make impossible is refused before the long part.
+  RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}).status());
+
+  BackgroundDigest digest(checkpoint, context);
+  ASSIGN_OR_RETURN(Detection detection, DetectIn(checkpoint, options.detect, context));
+  ASSIGN_OR_RETURN(const Plan plan,
+                   MakePlan(checkpoint, options.quantize, PinnedWeights(detection)));
+  ASSIGN_OR_RETURN(const ArtifactRecord artifact,
+                   WriteCompressedTensors(checkpoint, plan, *output, context));
+  ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files, digest.Take());
+  RETURN_IF_ERROR(checkpoint.CheckUnchanged());
+
+  CompressResult result;
+  result.manifest = SerializeManifest(BuildManifest({.source_name = LastComponent(source),
+                                                     .source_files = source_files,
+                                                     .plan = &plan,
+                                                     .detection = &detection,
+                                                     .artifact = &artifact,
+                                                     .kept = artifact.kept}));
+  RETURN_IF_ERROR(WriteText(*output, kManifestName, result.manifest));
+  RETURN_IF_ERROR(context.Check());
+  RETURN_IF_ERROR(output->Commit());
+  result.manifest_sha256 = Sha256Hex(result.manifest);
+  result.kept = artifact.kept;
+  result.bytes_in = plan.bytes_in();
+  result.bytes_out = plan.bytes_out();
+  result.notes = plan.notes;
+  result.detection = std::move(detection);
+  return result;
+}
+
+absl::StatusOr<Plan> PlanCompression(const Storage& storage, std::string_view source,
+                                     const QuantizeOptions& options) {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
+  ASSIGN_OR_RETURN(const ModelConfig config,
+                   ModelConfig::Parse("config.json", checkpoint.config_text()));
+  RETURN_IF_ERROR(ForwardPass::Open(checkpoint, config, 1).status());
+  return MakePlan(checkpoint, options, {});
+}
+
+}  // namespace linchpin
