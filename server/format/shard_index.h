@@ -19,7 +19,9 @@ namespace linchpin {
 inline constexpr std::string_view kShardIndexName = "model.safetensors.index.json";
 
 struct ShardIndex {
-  uint64_t total_size = 0;                        // bytes of all tensors; 0 if not given
+  // Bytes of all tensors as the file says; 0 if it does not.  Files in
+  // circulation are often wrong here, so nothing may rely on it.
+  uint64_t total_size = 0;
   std::map<std::string, std::string> weight_map;  // tensor -> shard file name
 };
 
@@ -28,5 +30,8 @@ absl::StatusOr<ShardIndex> ParseShardIndex(std::string_view file, std::string_vi
 
 // Two-space indented, keys sorted, newline at the end.
 std::string SerializeShardIndex(const ShardIndex& index);
+
+// True for what a shard may be called.
+bool IsShardName(std::string_view name);
 
 }  // namespace linchpin
