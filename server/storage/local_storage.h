@@ -7,6 +7,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "storage/storage.h"
@@ -21,14 +22,21 @@ struct LocalStorageOptions {
   bool allow_symlinks = false;
 };
 
+// Paths are absolute; "." and ".." are resolved in their text before anything
+// is opened.  Refuses with PATH_NOT_ALLOWED what lies outside the roots, saying
+// nothing of what exists there, a link where links are not followed, and
+// anything but a regular file.
 class LocalStorage : public Storage {
  public:
   // OPTION_INVALID for a root that is not an existing absolute directory.
   static absl::StatusOr<std::unique_ptr<LocalStorage>> Create(LocalStorageOptions options);
 
   absl::StatusOr<std::unique_ptr<ReadableFile>> Open(std::string_view path) const override;
+  // Symbolic links: followed to regular files where links are allowed,
+  // otherwise an error, as a file that is silently left out would be missed.
   absl::StatusOr<std::vector<FileEntry>> List(std::string_view directory) const override;
   absl::StatusOr<bool> IsDirectory(std::string_view path) const override;
+  // The parent of `path` must exist.  With `overwrite` only a directory is replaced.
   absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(std::string_view path,
                                                                    bool overwrite) const override;
 

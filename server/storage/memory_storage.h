@@ -11,10 +11,13 @@
 
 namespace linchpin {
 
-// Paths are plain keys; a directory exists where a key lies below it.
+// Paths are plain keys; a directory exists where a key lies below it.  Bytes
+// handed in or out must not be resized while a file is open on them.
 class MemoryStorage : public Storage {
  public:
   using Bytes = std::shared_ptr<std::vector<std::byte>>;
+
+  MemoryStorage();
 
   // Puts a file in place, replacing what was there.
   void Put(std::string path, Bytes bytes);
@@ -31,10 +34,9 @@ class MemoryStorage : public Storage {
 
  private:
   struct Files;
-  std::shared_ptr<Files> files_;
+  class Output;
 
- public:
-  MemoryStorage();
+  std::shared_ptr<Files> files_;
 };
 
 }  // namespace linchpin

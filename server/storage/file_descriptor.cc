@@ -1,0 +1,83 @@
+#include "storage/file_descriptor.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "base/status.h"
+#include "fmt/format.h"
+
+namespace linchpin {
+
+FileDescriptor::~FileDescriptor() {
+  if (fd_ >= 0) close(fd_);
+}
+
+FileDescriptor OpenWithin(int directory, const std::string& path, int flags, uint64_t resolve,
+                          unsigned mode) {
+  open_how how = {};
+  how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
+  how.mode = mode;
+  how.resolve = resolve;
+  // EAGAIN: something was renamed during the walk and the kernel could not
+  // prove that the path stays beneath.
+  constexpr int kAttempts = 32;
+  long fd = -1;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    fd = syscall(SYS_openat2, directory, path.c_str(), &how, sizeof(how));
+    if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) break;
+  }
+  return FileDescriptor(static_cast<int>(fd));
+}
+
+absl::Status ReadFully(int fd, std::string_view path, uint64_t offset, absl::Span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t count = pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return SystemError(path, "read", errno);
+    if (count == 0) {
+      return Error(
+          Reason::kSourceChanged, path,
+          fmt::format("the file ends at byte {} and {} more were expected", offset, out.size()),
+          "it was truncated while in use; run again when it no longer changes");
+    }
+    offset += static_cast<uint64_t>(count);
+    out.remove_prefix(static_cast<size_t>(count));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteFully(int fd, std::string_view path, uint64_t offset,
+                        absl::Span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return SystemError(path, "write", count < 0 ? errno : EIO);
+    offset += static_cast<uint64_t>(count);
+    bytes.remove_prefix(static_cast<size_t>(count));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SystemError(std::string_view path, std::string_view doing, int error) {
+  const std::string why =
+      fmt::format("cannot {}: {}", doing, std::generic_category().message(error));
+  switch (error) {
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return Error(Reason::kPathNotAllowed, path, why,
+                   "check the permissions and the user that this runs as");
+    case ENOSPC:
+    case EDQUOT:
+      return Error(Reason::kStorageFailed, path, why, "free some space and run again");
+    default:
+      return Error(Reason::kStorageFailed, path, why);
+  }
+}
+
+}  // namespace linchpin

@@ -1,0 +1,253 @@
+#include "storage/local_output.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <ctime>
+#include <random>
+
+#include "base/status.h"
+#include "fmt/format.h"
+#include "storage/relative_name.h"
+
+namespace linchpin {
+namespace {
+
+constexpr uint64_t kResolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+constexpr std::string_view kMark = ".linchpin-";
+constexpr size_t kSuffixLength = 6;
+// A directory this young may belong to a process that has not locked it yet.
+constexpr time_t kStaleSeconds = 60;
+
+class LocalWritableFile : public WritableFile {
+ public:
+  LocalWritableFile(FileDescriptor fd, std::string path, uint64_t size)
+      : fd_(std::move(fd)), path_(std::move(path)), size_(size) {}
+
+  absl::Status WriteAt(uint64_t offset, absl::Span<const std::byte> bytes) override {
+    RETURN_IF_ERROR(CheckRange(offset, bytes.size()));
+    return WriteFully(fd_.get(), path_, offset, bytes);
+  }
+  absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const override {
+    RETURN_IF_ERROR(CheckRange(offset, out.size()));
+    return ReadFully(fd_.get(), path_, offset, out);
+  }
+
+ private:
+  absl::Status CheckRange(uint64_t offset, uint64_t count) const {
+    if (offset <= size_ && count <= size_ - offset) return absl::OkStatus();
+    return Error(Reason::kInternal, path_,
+                 fmt::format("bytes {} to {} of a file of {}", offset, offset + count, size_));
+  }
+
+  FileDescriptor fd_;
+  std::string path_;
+  uint64_t size_;
+};
+
+bool Exists(int directory, const std::string& name) {
+  struct stat info;
+  return fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool IsPlainDirectory(int directory, const std::string& name) {
+  struct stat info;
+  return fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(info.st_mode);
+}
+
+// Removes `name` in `directory` with all it holds; follows no link.
+void RemoveTree(int directory, const std::string& name) {
+  const int fd = openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  DIR* const stream = fd < 0 ? nullptr : fdopendir(fd);
+  if (stream != nullptr) {
+    while (const dirent* entry = readdir(stream)) {
+      const std::string child = entry->d_name;
+      if (child == "." || child == "..") continue;
+      if (unlinkat(fd, child.c_str(), 0) != 0 && IsPlainDirectory(fd, child)) RemoveTree(fd, child);
+    }
+    closedir(stream);
+  } else if (fd >= 0) {
+    close(fd);
+  }
+  unlinkat(directory, name.c_str(), AT_REMOVEDIR);
+}
+
+std::string TemporaryPrefix(const std::string& name) {
+  const size_t room = NAME_MAX - kMark.size() - kSuffixLength - 1;
+  return fmt::format(".{}{}", name.substr(0, room), kMark);
+}
+
+std::string RandomSuffix() {
+  constexpr std::string_view kAlphabet = "abcdefghijklmnopqrstuvwxyz0123456789";
+  std::random_device device;
+  std::uniform_int_distribution<size_t> letter(0, kAlphabet.size() - 1);
+  std::string suffix;
+  for (size_t i = 0; i < kSuffixLength; ++i) suffix += kAlphabet[letter(device)];
+  return suffix;
+}
+
+absl::Status AlreadyExists(std::string_view path) {
+  return Error(Reason::kOutputExists, path, "already exists",
+               "choose another output or ask to overwrite");
+}
+
+absl::Status Reserve(int fd, const std::string& path, uint64_t size) {
+  if (size == 0) return absl::OkStatus();
+  const auto length = static_cast<off_t>(size);
+  // fallocate, so that a full disk shows before any work is done.
+  if (length < 0) return SystemError(path, "allocate", EFBIG);
+  int result;
+  do {
+    result = fallocate(fd, 0, 0, length);
+  } while (result != 0 && errno == EINTR);
+  if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) result = ftruncate(fd, length);
+  return result == 0 ? absl::OkStatus() : SystemError(path, "allocate", errno);
+}
+
+absl::Status FlushAt(int directory, const std::string& name, int flags, const std::string& path) {
+  const FileDescriptor fd = OpenWithin(directory, name, flags, kResolve);
+  if (!fd.valid()) return SystemError(path, "open to flush", errno);
+  return fsync(fd.get()) == 0 ? absl::OkStatus() : SystemError(path, "flush", errno);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalOutputDirectory::Create(FileDescriptor parent,
+                                                                              std::string name,
+                                                                              std::string path,
+                                                                              bool overwrite) {
+  if (Exists(parent.get(), name)) {
+    if (!overwrite) return AlreadyExists(path);
+    if (!IsPlainDirectory(parent.get(), name)) {
+      return Error(Reason::kOutputExists, path, "exists and is not a directory",
+                   "choose another output");
+    }
+  }
+  std::unique_ptr<LocalOutputDirectory> output(
+      new LocalOutputDirectory(std::move(parent), std::move(name), std::move(path), overwrite));
+  output->RemoveStale();
+  RETURN_IF_ERROR(output->MakeTemporary());
+  return output;
+}
+
+LocalOutputDirectory::~LocalOutputDirectory() {
+  if (!committed_ && !temporary_name_.empty()) RemoveTree(parent_.get(), temporary_name_);
+}
+
+absl::Status LocalOutputDirectory::MakeTemporary() {
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    const std::string name = TemporaryPrefix(name_) + RandomSuffix();
+    if (mkdirat(parent_.get(), name.c_str(), 0777) != 0) {
+      if (errno == EEXIST) continue;
+      return SystemError(path_, "create a directory beside it", errno);
+    }
+    temporary_name_ = name;
+    temporary_ = OpenWithin(parent_.get(), name, O_RDONLY | O_DIRECTORY, kResolve);
+    if (!temporary_.valid()) return SystemError(path_, "open its temporary directory", errno);
+    flock(temporary_.get(), LOCK_EX | LOCK_NB);  // where locks do not work, nothing is stale
+    return absl::OkStatus();
+  }
+  return Error(Reason::kStorageFailed, path_, "found no free temporary name beside it");
+}
+
+void LocalOutputDirectory::RemoveStale() const {
+  const int fd = openat(parent_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* const stream = fd < 0 ? nullptr : fdopendir(fd);
+  if (stream == nullptr) {
+    if (fd >= 0) close(fd);
+    return;
+  }
+  const std::string prefix = TemporaryPrefix(name_);
+  while (const dirent* entry = readdir(stream)) {
+    const std::string name = entry->d_name;
+    if (!name.starts_with(prefix) || name.size() != prefix.size() + kSuffixLength) continue;
+    const FileDescriptor stale = OpenWithin(fd, name, O_RDONLY | O_DIRECTORY, kResolve);
+    struct stat info;
+    if (!stale.valid() || fstat(stale.get(), &info) != 0 ||
+        time(nullptr) - info.st_mtime < kStaleSeconds) {
+      continue;
+    }
+    if (flock(stale.get(), LOCK_EX | LOCK_NB) == 0) RemoveTree(fd, name);
+  }
+  closedir(stream);
+}
+
+absl::Status LocalOutputDirectory::MakeFolders(std::string_view name) {
+  for (size_t slash = name.find('/'); slash != std::string_view::npos;
+       slash = name.find('/', slash + 1)) {
+    const std::string folder(name.substr(0, slash));
+    // The names are plain and the directory is ours alone, so no link can be met.
+    if (mkdirat(temporary_.get(), folder.c_str(), 0777) != 0 && errno != EEXIST) {
+      return SystemError(path_ + "/" + folder, "create the directory", errno);
+    }
+    folders_.insert(folder);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<WritableFile>> LocalOutputDirectory::CreateFile(
+    std::string_view name, uint64_t size) {
+  RETURN_IF_ERROR(CheckRelativeName(name));
+  const std::string path = fmt::format("{}/{}", path_, name);
+  const std::string file_name(name);
+  {
+    const std::lock_guard lock(mutex_);
+    RETURN_IF_ERROR(MakeFolders(name));
+    if (!files_.insert(file_name).second) return AlreadyExists(path);
+  }
+  FileDescriptor fd =
+      OpenWithin(temporary_.get(), file_name, O_RDWR | O_CREAT | O_EXCL, kResolve, 0666);
+  if (!fd.valid()) return SystemError(path, "create", errno);
+  RETURN_IF_ERROR(Reserve(fd.get(), path, size));
+  return std::make_unique<LocalWritableFile>(std::move(fd), path, size);
+}
+
+absl::Status LocalOutputDirectory::Flush() const {
+  for (const std::string& file : files_) {
+    RETURN_IF_ERROR(FlushAt(temporary_.get(), file, O_RDONLY, path_ + "/" + file));
+  }
+  for (const std::string& folder : folders_) {
+    RETURN_IF_ERROR(
+        FlushAt(temporary_.get(), folder, O_RDONLY | O_DIRECTORY, path_ + "/" + folder));
+  }
+  return fsync(temporary_.get()) == 0 ? absl::OkStatus() : SystemError(path_, "flush", errno);
+}
+
+absl::Status LocalOutputDirectory::Publish() {
+  const auto rename_with = [this](unsigned flags) {
+    return renameat2(parent_.get(), temporary_name_.c_str(), parent_.get(), name_.c_str(), flags);
+  };
+  if (rename_with(RENAME_NOREPLACE) == 0) return absl::OkStatus();
+  if (errno == EINVAL && !Exists(parent_.get(), name_)) {
+    // A file system without RENAME_NOREPLACE; a plain rename replaces at most
+    // an empty directory that came there meanwhile.
+    if (rename_with(0) == 0) return absl::OkStatus();
+  }
+  if (errno != EEXIST && errno != ENOTEMPTY && errno != EINVAL) {
+    return SystemError(path_, "rename the finished output to it", errno);
+  }
+  if (!overwrite_) return AlreadyExists(path_);
+  if (!IsPlainDirectory(parent_.get(), name_) || rename_with(RENAME_EXCHANGE) != 0) {
+    return SystemError(path_, "exchange it for the finished output", errno);
+  }
+  RemoveTree(parent_.get(), temporary_name_);  // it now names what was replaced
+  return absl::OkStatus();
+}
+
+absl::Status LocalOutputDirectory::Commit() {
+  const std::lock_guard lock(mutex_);
+  if (committed_) return Error(Reason::kInternal, path_, "committed twice");
+  RETURN_IF_ERROR(Flush());
+  RETURN_IF_ERROR(Publish());
+  committed_ = true;
+  return fsync(parent_.get()) == 0 ? absl::OkStatus() : SystemError(path_, "flush", errno);
+}
+
+}  // namespace linchpin

@@ -1,0 +1,39 @@
+#include "storage/storage.h"
+
+#include <algorithm>
+
+#include "base/status.h"
+#include "fmt/format.h"
+#include "storage/relative_name.h"
+
+namespace linchpin {
+
+absl::StatusOr<std::string> ReadText(const Storage& storage, std::string_view path,
+                                     uint64_t limit) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<ReadableFile> file, storage.Open(path));
+  if (file->size() > limit) {
+    return Error(
+        Reason::kHeaderInvalid, path,
+        fmt::format("{} bytes, more than the {} that this file may have", file->size(), limit));
+  }
+  std::string text(file->size(), '\0');
+  RETURN_IF_ERROR(
+      file->ReadAt(0, absl::MakeSpan(reinterpret_cast<std::byte*>(text.data()), text.size())));
+  return text;
+}
+
+absl::Status CheckRelativeName(std::string_view name) {
+  const auto refuse = [&] {
+    return Error(Reason::kPathNotAllowed, name, "not a plain relative file name");
+  };
+  if (name.empty() || name.find('\0') != std::string_view::npos) return refuse();
+  for (size_t start = 0; start <= name.size();) {
+    const size_t end = std::min(name.find('/', start), name.size());
+    const std::string_view part = name.substr(start, end - start);
+    if (part.empty() || part == "." || part == "..") return refuse();
+    start = end + 1;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace linchpin
