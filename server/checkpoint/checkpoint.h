@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "format/safetensors.h"
+#include "format/shard_index.h"
 #include "storage/storage.h"
 #include "tensor/matrix.h"
 #include "tensor/tensor_info.h"
@@ -52,7 +53,10 @@ class Checkpoint {
   bool has_index() const { return has_index_; }
   // All stored tensors, by shard and offset.  Aliases are not listed.
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
-  // Files that are neither a shard nor the index nor config.json (tokenizer, licence, ...).
+  // Files that are neither a shard nor the index nor config.json (tokenizer,
+  // licence, ...).  Weights that the checkpoint does not consist of, in
+  // safetensors or any other format, are left out; so is all that lies beside
+  // a single `.safetensors` file.
   const std::vector<FileEntry>& other_files() const { return other_files_; }
   uint64_t total_bytes() const;  // of all tensors
 
@@ -66,7 +70,8 @@ class Checkpoint {
   absl::Status ReadBytes(const StoredTensor& tensor, uint64_t offset,
                          absl::Span<std::byte> out) const;
   // Rows [first, first + count) of a matrix (or elements of a vector as one
-  // row), widened to float32.  DTYPE_UNSUPPORTED unless F32, F16 or BF16.
+  // row), widened to float32.  DTYPE_UNSUPPORTED unless F32, F16 or BF16;
+  // TENSOR_SHAPE_INVALID for rows that it does not have.
   absl::StatusOr<Matrix> ReadRows(const StoredTensor& tensor, int64_t first, int64_t count) const;
 
   // Opens a file of the checkpoint by the name `other_files` or `shards` gives it.
@@ -77,6 +82,10 @@ class Checkpoint {
 
  private:
   Checkpoint() = default;
+
+  absl::Status AddShard(const std::string& name);
+  absl::Status CheckIndex(const std::string& path, const ShardIndex& index) const;
+  void AddAliases(bool tied);
 
   const Storage* storage_ = nullptr;
   std::string path_;

@@ -1,0 +1,220 @@
+#include "checkpoint/checkpoint.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <utility>
+
+#include "base/status.h"
+#include "checkpoint/checkpoint_files.h"
+#include "fmt/format.h"
+#include "format/json.h"
+#include "format/shard_index.h"
+#include "tensor/float16.h"
+
+namespace linchpin {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = 10'000'000;
+constexpr uint64_t kMaxIndexBytes = 100'000'000;
+constexpr size_t kReadChunk = size_t{1} << 18;
+
+absl::StatusOr<SafetensorsHeader> ReadHeader(const ReadableFile& file, const std::string& path) {
+  std::array<std::byte, 32> prefix;  // enough to tell what else it may be
+  const size_t count = std::min<uint64_t>(prefix.size(), file.size());
+  RETURN_IF_ERROR(file.ReadAt(0, absl::MakeSpan(prefix.data(), count)));
+  ASSIGN_OR_RETURN(
+      const uint64_t length,
+      SafetensorsHeaderLength(path, absl::MakeConstSpan(prefix.data(), count), file.size()));
+  std::string json(length, '\0');
+  RETURN_IF_ERROR(
+      file.ReadAt(kSafetensorsPrefixBytes,
+                  absl::MakeSpan(reinterpret_cast<std::byte*>(json.data()), json.size())));
+  return ParseSafetensorsHeader(path, json, file.size());
+}
+
+absl::StatusOr<bool> TiesEmbeddings(std::string_view file, std::string_view config_text) {
+  ASSIGN_OR_RETURN(const Json config, ParseJson(file, config_text, Reason::kConfigInvalid));
+  if (!config.is_object()) return Error(Reason::kConfigInvalid, file, "not a JSON object");
+  const auto tie = config.find("tie_word_embeddings");
+  return tie != config.end() && tie->is_boolean() && tie->get<bool>();
+}
+
+absl::Status IndexInvalid(const std::string& index, std::string_view tensor, std::string_view why) {
+  return Error(Reason::kIndexInvalid, index, fmt::format("tensor {}: {}", tensor, why),
+               "fetch the checkpoint again or repair its index");
+}
+
+}  // namespace
+
+absl::StatusOr<Checkpoint> Checkpoint::Open(const Storage& storage, std::string_view path) {
+  ASSIGN_OR_RETURN(CheckpointFiles files, FindCheckpointFiles(storage, path));
+  Checkpoint checkpoint;
+  checkpoint.storage_ = &storage;
+  checkpoint.path_ = path;
+  checkpoint.directory_ = files.directory;
+  checkpoint.has_index_ = files.has_index;
+  checkpoint.other_files_ = std::move(files.other);
+  const std::string config = JoinPath(files.directory, kConfigName);
+  ASSIGN_OR_RETURN(checkpoint.config_text_, ReadText(storage, config, kMaxConfigBytes));
+  ASSIGN_OR_RETURN(const bool tied, TiesEmbeddings(config, checkpoint.config_text_));
+
+  ShardIndex index;
+  std::set<std::string> shard_names = {files.single};
+  const std::string index_path = JoinPath(files.directory, kShardIndexName);
+  if (files.has_index) {
+    ASSIGN_OR_RETURN(const std::string text, ReadText(storage, index_path, kMaxIndexBytes));
+    ASSIGN_OR_RETURN(index, ParseShardIndex(index_path, text));
+    shard_names.clear();
+    for (const auto& [tensor, shard] : index.weight_map) shard_names.insert(shard);
+  }
+  for (const std::string& name : shard_names) RETURN_IF_ERROR(checkpoint.AddShard(name));
+  if (files.has_index) RETURN_IF_ERROR(checkpoint.CheckIndex(index_path, index));
+  checkpoint.AddAliases(tied);
+  return checkpoint;
+}
+
+absl::Status Checkpoint::AddShard(const std::string& name) {
+  const std::string path = JoinPath(directory_, name);
+  absl::StatusOr<std::unique_ptr<ReadableFile>> file = storage_->Open(path);
+  if (!file.ok() && has_index_ && ReasonOf(file.status()) == Reason::kSourceNotFound) {
+    return Error(Reason::kIndexInvalid, JoinPath(directory_, kShardIndexName),
+                 fmt::format("shard {} is not there", name), "fetch the missing shard");
+  }
+  RETURN_IF_ERROR(file.status());
+  ASSIGN_OR_RETURN(SafetensorsHeader header, ReadHeader(**file, path));
+  const int shard = static_cast<int>(shards_.size());
+  for (const SafetensorsEntry& entry : header.entries) {
+    const auto [known, is_new] = by_name_.emplace(entry.info.name, tensors_.size());
+    if (!is_new) {
+      return IndexInvalid(
+          path, entry.info.name,
+          fmt::format("stands in {}, too",
+                      shards_[static_cast<size_t>(tensors_[known->second].shard)].name));
+    }
+    tensors_.push_back({entry.info, shard, entry.begin});
+  }
+  shards_.push_back({name, (*file)->size(), std::move(header)});
+  files_.push_back(*std::move(file));
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::CheckIndex(const std::string& path, const ShardIndex& index) const {
+  for (const StoredTensor& tensor : tensors_) {
+    const std::string& shard = shards_[static_cast<size_t>(tensor.shard)].name;
+    const auto entry = index.weight_map.find(tensor.info.name);
+    if (entry == index.weight_map.end()) {
+      return IndexInvalid(path, tensor.info.name,
+                          fmt::format("stands in {} and not in the index", shard));
+    }
+    if (entry->second != shard) {
+      return IndexInvalid(path, tensor.info.name,
+                          fmt::format("stands in {} and by the index in {}", shard, entry->second));
+    }
+  }
+  for (const auto& [tensor, shard] : index.weight_map) {
+    if (!by_name_.contains(tensor)) {
+      return IndexInvalid(path, tensor, fmt::format("not in its shard {}", shard));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Checkpoint::AddAliases(bool tied) {
+  const auto add = [this](const std::string& alias, const std::string& stored) {
+    if (!by_name_.contains(alias) && by_name_.contains(stored)) aliases_.emplace(alias, stored);
+  };
+  for (const Shard& shard : shards_) {
+    for (const auto& [alias, stored] : shard.header.metadata) add(alias, stored);
+  }
+  if (!tied) return;
+  add("lm_head.weight", "model.embed_tokens.weight");
+  add("model.embed_tokens.weight", "lm_head.weight");
+}
+
+uint64_t Checkpoint::total_bytes() const {
+  uint64_t total = 0;
+  for (const StoredTensor& tensor : tensors_) {
+    total += static_cast<uint64_t>(ByteSize(tensor.info).value_or(0));
+  }
+  return total;
+}
+
+absl::StatusOr<const StoredTensor*> Checkpoint::Find(std::string_view name) const {
+  if (const auto alias = aliases_.find(name); alias != aliases_.end()) name = alias->second;
+  const auto entry = by_name_.find(name);
+  if (entry == by_name_.end()) {
+    return Error(Reason::kTensorMissing, path_, fmt::format("tensor {} is missing", name),
+                 "check that config.json belongs to these weights");
+  }
+  return &tensors_[entry->second];
+}
+
+absl::Status Checkpoint::ReadBytes(const StoredTensor& tensor, uint64_t offset,
+                                   absl::Span<std::byte> out) const {
+  const auto shard = static_cast<size_t>(tensor.shard);
+  const std::string where =
+      fmt::format("{}: tensor {}", JoinPath(directory_, shards_[shard].name), tensor.info.name);
+  const auto size = static_cast<uint64_t>(ByteSize(tensor.info).value_or(0));
+  if (offset > size || out.size() > size - offset) {
+    return Error(Reason::kInternal, where,
+                 fmt::format("bytes {} to {} of {}", offset, offset + out.size(), size));
+  }
+  const absl::Status status = files_[shard]->ReadAt(tensor.begin + offset, out);
+  if (status.ok()) return status;
+  return Error(ReasonOf(status), where, std::string(status.message()));
+}
+
+absl::StatusOr<Matrix> Checkpoint::ReadRows(const StoredTensor& tensor, int64_t first,
+                                            int64_t count) const {
+  const TensorInfo& info = tensor.info;
+  const std::string where =
+      fmt::format("{}: tensor {}",
+                  JoinPath(directory_, shards_[static_cast<size_t>(tensor.shard)].name), info.name);
+  if (!IsFloatWeight(info.dtype)) {
+    return Error(Reason::kDtypeUnsupported, where,
+                 fmt::format("{} cannot be read as numbers", NameOf(info.dtype)),
+                 "F32, F16 and BF16 can");
+  }
+  const int64_t rows = info.shape.size() < 2 ? 1 : info.shape.front();
+  const int64_t columns = rows == 0 ? 0 : ElementCount(info.shape).value_or(0) / rows;
+  if (first < 0 || count < 0 || first > rows || count > rows - first) {
+    return Error(Reason::kTensorShapeInvalid, where,
+                 fmt::format("rows {} to {} of {}", first, first + count, ShapeText(info.shape)));
+  }
+  Matrix matrix{std::vector<float>(static_cast<size_t>(count * columns)), count, columns};
+  const auto element = static_cast<size_t>(SizeOf(info.dtype));
+  const auto begin = static_cast<uint64_t>(first * columns) * element;
+  if (info.dtype == DType::kF32) {
+    RETURN_IF_ERROR(ReadBytes(tensor, begin,
+                              absl::MakeSpan(reinterpret_cast<std::byte*>(matrix.data.data()),
+                                             matrix.data.size() * element)));
+    return matrix;
+  }
+  std::vector<std::byte> chunk(std::min(kReadChunk, matrix.data.size()) * element);
+  for (size_t done = 0; done < matrix.data.size();) {
+    const size_t next = std::min(kReadChunk, matrix.data.size() - done);
+    const auto bytes = absl::MakeSpan(chunk.data(), next * element);
+    RETURN_IF_ERROR(ReadBytes(tensor, begin + done * element, bytes));
+    WidenToFloat(info.dtype, bytes.data(), static_cast<int64_t>(next), matrix.data.data() + done);
+    done += next;
+  }
+  return matrix;
+}
+
+absl::StatusOr<std::unique_ptr<ReadableFile>> Checkpoint::OpenFile(std::string_view name) const {
+  const auto named = [name](const auto& file) { return file.name == name; };
+  if (std::none_of(shards_.begin(), shards_.end(), named) &&
+      std::none_of(other_files_.begin(), other_files_.end(), named)) {
+    return Error(Reason::kSourceNotFound, JoinPath(directory_, name),
+                 "not a file of the checkpoint");
+  }
+  return storage_->Open(JoinPath(directory_, name));
+}
+
+absl::Status Checkpoint::CheckUnchanged() const {
+  for (const auto& file : files_) RETURN_IF_ERROR(file->CheckUnchanged());
+  return absl::OkStatus();
+}
+
+}  // namespace linchpin
