@@ -1,0 +1,180 @@
+#include "client/command_line.h"
+
+#include <iostream>
+#include <string_view>
+
+#include "CLI/CLI.hpp"
+#include "client/errors.h"
+
+namespace linchpin {
+namespace {
+
+constexpr int kLargestCount = 1'000'000;
+
+void AddModel(CLI::App* command, CommandLine& line) {
+  command->add_option("MODEL", line.model, "Checkpoint: a directory or a .safetensors file")
+      ->required();
+}
+
+void AddWindows(CLI::App* command, const std::string& prefix, WindowOptions& windows) {
+  command->add_option(prefix + "window", windows.size, "Tokens per window of a text, BOS included")
+      ->check(CLI::Range(2, kLargestCount));
+  command->add_option(prefix + "windows", windows.count, "Windows of a text at most")
+      ->check(CLI::Range(1, kLargestCount));
+}
+
+void AddProof(CLI::App* command, ProofOptions& proof) {
+  command->add_option("--proof", proof.level, "How far to prove what is found")
+      ->check(CLI::IsMember({"none", "joint"}))
+      ->capture_default_str();
+  auto* ids = command->add_option("--proof-tokens", proof.tokens.ids_file,
+                                  "Tokens to prove on: a JSON array of arrays of ids");
+  auto* text = command->add_option("--proof-text", proof.tokens.text_file,
+                                   "Text to prove on, through the model's tokenizer");
+  ids->excludes(text);
+  AddWindows(command, "--proof-", proof.windows);
+}
+
+void AddQuantization(CLI::App* command, QuantizationChoices& choices) {
+  const auto choice = [&](const char* name, std::string& value, const char* help,
+                          const std::vector<std::string>& values) {
+    command->add_option(name, value, help)->check(CLI::IsMember(values))->capture_default_str();
+  };
+  choice("--format", choices.format, "Layout of the output", {"compressed-tensors"});
+  choice("--scheme", choices.scheme, "What a weight becomes", {"w4a16"});
+  choice("--group-size", choices.group_size, "Elements per scale",
+         {"auto", "32", "64", "128", "channel"});
+  choice("--scale", choices.scale, "Where a group's scale comes from", {"signed", "minmax"});
+  choice("--preserve", choices.preserve, "How a super weight survives",
+         {"tensor", "scale", "none"});
+}
+
+void AddDetect(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand("detect", "Find the super weights of a checkpoint");
+  AddModel(command, line);
+  auto* ids = command->add_option("--tokens", line.tokens.ids, "Prompt as token ids: 1,2,3");
+  auto* text = command->add_option("--text", line.tokens.text, "Prompt as text");
+  auto* file = command->add_option("--text-file", line.tokens.text_file, "Prompt as a text file");
+  ids->excludes(text)->excludes(file);
+  text->excludes(file);
+  AddProof(command, line.proof);
+  command->add_option("--out", line.report_file, "Write the JSON document to this file as well");
+}
+
+void AddCompress(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand("compress", "Write a compressed model");
+  AddModel(command, line);
+  command->add_option("OUT", line.output, "Directory to create")->required();
+  AddQuantization(command, line.quantization);
+  AddProof(command, line.proof);
+  command->add_option("--manifest", line.report_file, "Write the manifest to this file as well");
+  command->add_flag("--overwrite", line.overwrite, "Replace OUT, at once and whole");
+  command->add_flag("--upload", line.upload,
+                    "Send MODEL's files to the server and write what it sends back to OUT: for a "
+                    "server that does not reach these directories");
+}
+
+void AddPlan(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand("plan", "Show what compress would do; writes nothing");
+  AddModel(command, line);
+  command->add_option("OUT", line.output, "Directory that compress would create");
+  AddQuantization(command, line.quantization);
+}
+
+void AddEvaluate(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand("evaluate", "Measure loss and perplexity of a model");
+  AddModel(command, line);
+  auto* sources = command->add_option_group("tokens");
+  sources->add_option("--tokens", line.tokens.ids_file, "A JSON array of arrays of token ids");
+  sources->add_option("--text-file", line.tokens.text_file, "A text, cut into windows");
+  sources->require_option(1);
+  AddWindows(command, "--", line.windows);
+}
+
+void AddGlobals(CLI::App& app, CommandLine& line) {
+  ConnectionOptions& connection = line.connection;
+  app.add_option("--endpoint", connection.endpoint,
+                 "Server: unix:PATH or HOST:PORT; without it the command starts its own");
+  app.add_option("--tls-ca", connection.tls_ca, "Roots to trust (PEM); default the system's");
+  auto* cert = app.add_option("--tls-cert", connection.tls_cert, "Own certificate chain (PEM)");
+  auto* key = app.add_option("--tls-key", connection.tls_key, "Its private key (PEM)");
+  cert->needs(key);
+  key->needs(cert);
+  app.add_flag("--json", line.json, "Print one JSON document");
+  app.add_flag("--quiet", line.quiet, "Print no progress");
+  app.set_version_flag("--version", "linchpin " LINCHPIN_VERSION);
+  app.footer(
+      "Exit codes: 0 done, 1 failed, 2 usage, 3 verify found a mismatch, 42 failed for "
+      "good, 75 try again.");
+}
+
+// What single options cannot say; empty if all is well.
+std::string Contradiction(const CommandLine& line) {
+  const TokenOptions& proof = line.proof.tokens;
+  const bool tokens_given = !proof.ids_file.empty() || !proof.text_file.empty();
+  if (line.proof.level != "none" && !tokens_given) {
+    return "--proof joint needs --proof-tokens or --proof-text";
+  }
+  if (line.proof.level == "none" && tokens_given) {
+    return "--proof-tokens and --proof-text need --proof joint";
+  }
+  if (line.connection.endpoint.empty() &&
+      !(line.connection.tls_ca.empty() && line.connection.tls_cert.empty())) {
+    return "--tls-ca and --tls-cert need --endpoint";
+  }
+  return {};
+}
+
+void AddCommands(CLI::App& app, CommandLine& line) {
+  app.add_subcommand("capabilities", "Show what the server can do");
+  app.add_subcommand("demo-model", "Write the demonstration checkpoint")
+      ->add_option("DIR", line.output, "Directory to create")
+      ->required();
+  AddPlan(app, line);
+  AddDetect(app, line);
+  AddCompress(app, line);
+  AddEvaluate(app, line);
+  app.add_subcommand("verify", "Hold a compressed model against its manifest")
+      ->add_option("DIR", line.model, "Compressed model")
+      ->required();
+}
+
+// What to say where no known command was given.
+std::string CommandChoices(const CLI::App& app) {
+  std::string text = "COMMAND must be one of {";
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    text += command->get_name() + ",";
+  }
+  text.back() = '}';
+  return text + "\nRun with --help for more information.\n";
+}
+
+}  // namespace
+
+std::optional<int> ParseCommandLine(int argc, const char* const* argv, CommandLine& line) {
+  CLI::App app("Finds the super weights of a language model, keeps them and compresses the rest.",
+               "linchpin");
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.option_defaults()->always_capture_default(false);
+  AddGlobals(app, line);
+  AddCommands(app, line);
+  for (CLI::App* command : app.get_subcommands({})) command->fallthrough();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    if (!app.get_subcommands().empty()) return app.exit(error), kExitUsage;
+    std::cerr << CommandChoices(app);
+    return kExitUsage;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  }
+  if (const std::string message = Contradiction(line); !message.empty()) {
+    std::cerr << message << "\nRun with --help for more information.\n";
+    return kExitUsage;
+  }
+  line.command = app.get_subcommands().front()->get_name();
+  return std::nullopt;
+}
+
+}  // namespace linchpin

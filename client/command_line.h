@@ -1,0 +1,66 @@
+// The command line as data: what was asked for, checked as far as syntax goes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace linchpin {
+
+struct ConnectionOptions {
+  std::string endpoint;  // empty: a private server
+  std::string tls_ca;
+  std::string tls_cert;
+  std::string tls_key;
+};
+
+// Where tokens come from; at most one is set.
+struct TokenOptions {
+  std::string ids;        // "1,2,3"
+  std::string text;       // as it stands
+  std::string ids_file;   // JSON array of arrays
+  std::string text_file;  // UTF-8
+};
+
+// 0: the server's default.
+struct WindowOptions {
+  int32_t size = 0;
+  int32_t count = 0;
+};
+
+struct ProofOptions {
+  std::string level = "none";
+  TokenOptions tokens;
+  WindowOptions windows;
+};
+
+struct QuantizationChoices {
+  std::string scheme = "w4a16";
+  std::string format = "compressed-tensors";
+  std::string group_size = "auto";
+  std::string scale = "signed";
+  std::string preserve = "tensor";
+};
+
+struct CommandLine {
+  ConnectionOptions connection;
+  bool json = false;
+  bool quiet = false;
+  std::string command;  // "detect", "compress", ...
+  std::string model;    // MODEL or DIR
+  std::string output;   // OUT
+  TokenOptions tokens;  // the prompt of detect, the text of evaluate
+  WindowOptions windows;
+  ProofOptions proof;
+  QuantizationChoices quantization;
+  std::string report_file;  // --out of detect, --manifest of compress
+  bool overwrite = false;
+  bool upload = false;
+};
+
+// Reads the arguments.  Returns the exit code where there is nothing more to
+// do: 0 after --help and --version, 2 after a usage error, both printed.
+std::optional<int> ParseCommandLine(int argc, const char* const* argv, CommandLine& line);
+
+}  // namespace linchpin

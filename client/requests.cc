@@ -1,0 +1,102 @@
+#include "client/requests.h"
+
+#include <charconv>
+#include <cstdint>
+#include <limits>
+
+#include "client/errors.h"
+#include "client/local_files.h"
+#include "nlohmann/json.hpp"
+
+namespace linchpin {
+namespace {
+
+grpc::Status TokensError(std::string_view file, std::string_view why) {
+  return LocalError(grpc::StatusCode::INVALID_ARGUMENT, "TOKENS_INVALID", file, why,
+                    "give a JSON array of arrays of token ids, e.g. [[1, 2, 3], [1, 4]]");
+}
+
+bool IsId(const nlohmann::json& value) {
+  return value.is_number_integer() && value >= 0 && value <= std::numeric_limits<int32_t>::max();
+}
+
+}  // namespace
+
+grpc::Status ParseIds(std::string_view ids, v1::TokenSource& source) {
+  v1::TokenSequence* sequence = source.add_sequences();
+  const char* at = ids.data();
+  const char* const end = ids.data() + ids.size();
+  while (true) {
+    int32_t id = -1;
+    const auto [next, error] = std::from_chars(at, end, id);
+    if (error != std::errc() || id < 0 || (next != end && *next != ',')) {
+      return LocalError(grpc::StatusCode::INVALID_ARGUMENT, "OPTION_INVALID", "--tokens",
+                        "is not a list of token ids", "write it like 1,2,3");
+    }
+    sequence->add_ids(id);
+    if (next == end) return grpc::Status::OK;
+    at = next + 1;
+  }
+}
+
+grpc::Status ParseIdLists(std::string_view file, std::string_view json, v1::TokenSource& source) {
+  const auto document = nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false);
+  if (document.is_discarded()) return TokensError(file, "is not JSON");
+  if (!document.is_array() || document.empty()) {
+    return TokensError(file, "is not an array of arrays, or empty");
+  }
+  for (const auto& list : document) {
+    if (!list.is_array() || list.empty()) return TokensError(file, "has an entry that is no list");
+    v1::TokenSequence* sequence = source.add_sequences();
+    for (const auto& id : list) {
+      if (!IsId(id)) return TokensError(file, "has an entry that is no token id");
+      sequence->add_ids(id.get<int32_t>());
+    }
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status MakeTokenSource(const TokenOptions& options, v1::TokenSource& source) {
+  if (!options.ids.empty()) return ParseIds(options.ids, source);
+  if (!options.text.empty()) source.set_text(options.text);
+  if (!options.text_file.empty()) {
+    return ReadLocalFile(options.text_file, kMaxRequestBytes, *source.mutable_text());
+  }
+  if (options.ids_file.empty()) return grpc::Status::OK;
+  constexpr uint64_t kMaxJsonBytes = 8 * kMaxRequestBytes;  // ids are shorter on the wire
+  std::string json;
+  grpc::Status status = ReadLocalFile(options.ids_file, kMaxJsonBytes, json);
+  return status.ok() ? ParseIdLists(options.ids_file, json, source) : status;
+}
+
+v1::Windows MakeWindows(const WindowOptions& windows) {
+  v1::Windows message;
+  message.set_size(windows.size);
+  message.set_count(windows.count);
+  return message;
+}
+
+grpc::Status MakeDetectionOptions(const CommandLine& line, v1::DetectionOptions& options) {
+  grpc::Status status = MakeTokenSource(line.tokens, *options.mutable_prompt());
+  if (!status.ok() || line.proof.level == "none") return status;
+  options.set_proof(v1::PROOF_LEVEL_JOINT);
+  *options.mutable_proof_windows() = MakeWindows(line.proof.windows);
+  return MakeTokenSource(line.proof.tokens, *options.mutable_proof_tokens());
+}
+
+v1::QuantizationOptions MakeQuantizationOptions(const QuantizationChoices& choices) {
+  v1::QuantizationOptions options;
+  options.set_scheme(v1::SCHEME_W4A16);
+  if (choices.group_size == "channel") {
+    options.set_group_size(-1);
+  } else if (choices.group_size != "auto") {
+    options.set_group_size(std::stoi(choices.group_size));  // one of the listed numbers
+  }
+  options.set_scale(choices.scale == "minmax" ? v1::SCALE_RULE_MINMAX : v1::SCALE_RULE_SIGNED);
+  options.set_preserve(choices.preserve == "scale"  ? v1::PRESERVE_SCALE
+                       : choices.preserve == "none" ? v1::PRESERVE_NONE
+                                                    : v1::PRESERVE_TENSOR);
+  return options;
+}
+
+}  // namespace linchpin

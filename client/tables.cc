@@ -1,0 +1,161 @@
+#include "client/tables.h"
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+
+#include "client/amounts.h"
+#include "client/enum_names.h"
+#include "fmt/format.h"
+#include "fmt/ranges.h"
+
+namespace linchpin {
+namespace {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+template <typename Strings>
+std::string Joined(const Strings& strings) {
+  return fmt::format("{}", fmt::join(strings.begin(), strings.end(), ", "));
+}
+
+std::string Position(std::string_view tensor, int64_t row, int64_t column) {
+  return fmt::format("{}[{},{}]", tensor, row, column);
+}
+
+std::string_view VerdictMeaning(v1::Verdict verdict) {
+  switch (verdict) {
+    case v1::VERDICT_SINGLE:
+      return "exactly one weight matters, and it is critical";
+    case v1::VERDICT_SEVERAL:
+      return "two or more weights matter, at least one of them alone";
+    case v1::VERDICT_DISTRIBUTED:
+      return "no weight is critical alone; together they matter, or none carries the activation";
+    case v1::VERDICT_NONE:
+      return "nothing was found, or nothing found matters";
+    default:
+      return "there was no proof; ask for one with --proof joint";
+  }
+}
+
+std::string ProofText(const v1::Detection& detection) {
+  if (detection.baseline_perplexity() <= 0) return {};
+  std::string text =
+      fmt::format("perplexity      {:.4g} untouched", detection.baseline_perplexity());
+  if (detection.joint_perplexity_ratio() > 0) {
+    text += fmt::format(", {} without the super weights",
+                        RatioText(detection.joint_perplexity_ratio()));
+  }
+  return text + "\n";
+}
+
+std::string KeptText(const google::protobuf::RepeatedPtrField<v1::KeptWeight>& kept) {
+  if (kept.empty()) return {};
+  Rows rows = {{"kept weight", "source", "stored", "how", "exact"}};
+  for (const v1::KeptWeight& weight : kept) {
+    rows.push_back({Position(weight.tensor(), weight.row(), weight.column()),
+                    fmt::format("{}", weight.source_value()),
+                    fmt::format("{}", weight.stored_value()), std::string(NameOf(weight.how())),
+                    IsExact(weight) ? "bit for bit" : "NO"});
+  }
+  return TableText(rows);
+}
+
+std::string SizesText(uint64_t bytes_in, uint64_t bytes_out) {
+  const double ratio = bytes_out == 0 ? 0 : static_cast<double>(bytes_in) / bytes_out;
+  return fmt::format("size            {} -> {} ({:.2f} times smaller)\n", SizeText(bytes_in),
+                     SizeText(bytes_out), ratio);
+}
+
+std::string GroupText(int64_t group_size) {
+  return group_size < 0 ? "one scale per channel"
+                        : fmt::format("one scale per {} elements", group_size);
+}
+
+}  // namespace
+
+std::string TableText(const Rows& rows) {
+  std::vector<size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) {
+      const bool left = i == 0 || i + 1 == row.size();
+      text += left ? fmt::format("  {:<{}}", row[i], widths[i])
+                   : fmt::format("  {:>{}}", row[i], widths[i]);
+    }
+    text.erase(text.find_last_not_of(' ') + 1);
+    text += '\n';
+  }
+  return text;
+}
+
+std::string CapabilitiesText(const v1::GetCapabilitiesResponse& c) {
+  return fmt::format(
+      "linchpin        {} with LibTorch {}\n"
+      "families        {}\n"
+      "schemes         {}\n"
+      "scales          {}\n"
+      "preserve        {}\n"
+      "formats         {}\n"
+      "uri schemes     {}\n"
+      "limits          messages of {}, uploads of {}, chunks of {}\n",
+      c.version(), c.libtorch_version(), Joined(c.families()), Joined(c.schemes()),
+      Joined(c.scale_rules()), Joined(c.preserve_modes()), Joined(c.formats()),
+      Joined(c.uri_schemes()), SizeText(c.max_message_bytes()), SizeText(c.max_artifact_bytes()),
+      SizeText(c.chunk_bytes()));
+}
+
+std::string PlanText(const v1::PlanCompressionResponse& plan) {
+  Rows rows = {{"tensor", "in", "out", "becomes"}};
+  for (const v1::TensorPlan& tensor : plan.tensors()) {
+    rows.push_back({tensor.name(), SizeText(tensor.bytes_in()), SizeText(tensor.bytes_out()),
+                    tensor.quantized() ? fmt::format("4 bit, {} per scale", tensor.group_size())
+                                       : "as it is: " + tensor.kept_because()});
+  }
+  return TableText(rows) + SizesText(plan.bytes_in(), plan.bytes_out()) +
+         fmt::format("groups          {}\nmemory          {}\n", GroupText(plan.group_size()),
+                     SizeText(plan.memory_bytes()));
+}
+
+std::string DetectionText(const v1::Detection& detection) {
+  std::string text = fmt::format("verdict         {}: {}\n", NameOf(detection.verdict()),
+                                 VerdictMeaning(detection.verdict())) +
+                     ProofText(detection);
+  if (detection.super_weights().empty()) return text + "super weights   none\n";
+  Rows rows = {{"super weight", "layer", "row", "column", "value", "share", "zeroed", "class"}};
+  for (const v1::SuperWeight& weight : detection.super_weights()) {
+    rows.push_back({weight.tensor(), std::to_string(weight.layer()), std::to_string(weight.row()),
+                    std::to_string(weight.column()), fmt::format("{}", weight.value()),
+                    fmt::format("{:.3f}", weight.share()),
+                    weight.perplexity_ratio() > 0 ? RatioText(weight.perplexity_ratio()) : "-",
+                    std::string(NameOf(weight.weight_class()))});
+  }
+  return text + TableText(rows);
+}
+
+std::string CompressionText(const v1::CompressionResult& result, const std::string& output) {
+  std::string text = DetectionText(result.detection()) + KeptText(result.kept()) +
+                     SizesText(result.bytes_in(), result.bytes_out());
+  for (const std::string& note : result.notes()) text += fmt::format("note            {}\n", note);
+  return text + fmt::format("manifest        sha256 {}\nwritten         {}\n",
+                            result.manifest_sha256(), output);
+}
+
+std::string EvaluationText(const v1::EvaluationResult& result) {
+  return fmt::format("loss            {:.4f} nats\nperplexity      {:.4f}\ntokens          {}\n",
+                     result.loss(), result.perplexity(), CountText(result.tokens()));
+}
+
+std::string VerificationText(const v1::VerificationResult& result) {
+  std::string text =
+      fmt::format("{} {} files checked\n", result.matches() ? "matches        " : "DOES NOT MATCH ",
+                  result.files());
+  for (const std::string& mismatch : result.mismatches()) text += "  " + mismatch + "\n";
+  return text + KeptText(result.kept());
+}
+
+}  // namespace linchpin

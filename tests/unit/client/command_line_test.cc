@@ -1,0 +1,138 @@
+#include "client/command_line.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace linchpin {
+namespace {
+
+using testing::HasSubstr;
+
+struct Parsed {
+  std::optional<int> exit_code;
+  CommandLine line;
+  std::string out, err;
+};
+
+Parsed Parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "linchpin");
+  Parsed parsed;
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  parsed.exit_code =
+      ParseCommandLine(static_cast<int>(arguments.size()), arguments.data(), parsed.line);
+  parsed.out = testing::internal::GetCapturedStdout();
+  parsed.err = testing::internal::GetCapturedStderr();
+  return parsed;
+}
+
+TEST(CommandLine, HasTheDefaultsOfTheContract) {
+  const Parsed parsed = Parse({"compress", "model", "out"});
+  ASSERT_EQ(parsed.exit_code, std::nullopt) << parsed.err;
+  const CommandLine& line = parsed.line;
+  EXPECT_EQ(line.command, "compress");
+  EXPECT_EQ(line.model, "model");
+  EXPECT_EQ(line.output, "out");
+  EXPECT_EQ(line.quantization.scheme, "w4a16");
+  EXPECT_EQ(line.quantization.format, "compressed-tensors");
+  EXPECT_EQ(line.quantization.group_size, "auto");
+  EXPECT_EQ(line.quantization.scale, "signed");
+  EXPECT_EQ(line.quantization.preserve, "tensor");
+  EXPECT_EQ(line.proof.level, "none");
+  EXPECT_FALSE(line.overwrite || line.upload || line.json || line.quiet);
+}
+
+TEST(CommandLine, TakesGlobalOptionsBeforeAndAfterTheCommand) {
+  for (auto arguments :
+       {std::vector<const char*>{"--json", "--endpoint", "localhost:1", "verify", "d"},
+        std::vector<const char*>{"verify", "d", "--endpoint", "localhost:1", "--json"}}) {
+    const Parsed parsed = Parse(arguments);
+    ASSERT_EQ(parsed.exit_code, std::nullopt) << parsed.err;
+    EXPECT_TRUE(parsed.line.json);
+    EXPECT_EQ(parsed.line.connection.endpoint, "localhost:1");
+    EXPECT_EQ(parsed.line.model, "d");
+  }
+}
+
+TEST(CommandLine, ReadsAllOfDetect) {
+  const Parsed parsed =
+      Parse({"detect", "m", "--tokens", "1,2,3", "--proof", "joint", "--proof-text", "t",
+             "--proof-window", "256", "--proof-windows", "4", "--out", "f"});
+  ASSERT_EQ(parsed.exit_code, std::nullopt) << parsed.err;
+  EXPECT_EQ(parsed.line.tokens.ids, "1,2,3");
+  EXPECT_EQ(parsed.line.proof.level, "joint");
+  EXPECT_EQ(parsed.line.proof.tokens.text_file, "t");
+  EXPECT_EQ(parsed.line.proof.windows.size, 256);
+  EXPECT_EQ(parsed.line.proof.windows.count, 4);
+  EXPECT_EQ(parsed.line.report_file, "f");
+}
+
+TEST(CommandLine, ReadsAllOfEvaluate) {
+  const Parsed parsed =
+      Parse({"evaluate", "m", "--text-file", "t", "--window", "512", "--windows", "8"});
+  ASSERT_EQ(parsed.exit_code, std::nullopt) << parsed.err;
+  EXPECT_EQ(parsed.line.tokens.text_file, "t");
+  EXPECT_EQ(parsed.line.windows.size, 512);
+  EXPECT_EQ(parsed.line.windows.count, 8);
+  EXPECT_EQ(Parse({"evaluate", "m", "--tokens", "f"}).line.tokens.ids_file, "f");
+}
+
+TEST(CommandLine, ListsTheChoicesForAnUnknownValue) {
+  const std::pair<std::vector<const char*>, const char*> kCases[] = {
+      {{"compress", "m", "o", "--scale", "x"}, "{signed,minmax}"},
+      {{"compress", "m", "o", "--scheme", "x"}, "{w4a16}"},
+      {{"compress", "m", "o", "--format", "gguf"}, "{compressed-tensors}"},
+      {{"compress", "m", "o", "--preserve", "lora"}, "{tensor,scale,none}"},
+      {{"plan", "m", "--group-size", "100"}, "{auto,32,64,128,channel}"},
+      {{"detect", "m", "--proof", "full"}, "{none,joint}"},
+      {{"nope"}, "{capabilities,demo-model,plan,detect,compress,evaluate,verify}"},
+      {{}, "{capabilities,demo-model,plan,detect,compress,evaluate,verify}"},
+  };
+  for (const auto& [arguments, choices] : kCases) {
+    const Parsed parsed = Parse(arguments);
+    EXPECT_EQ(parsed.exit_code, 2);
+    EXPECT_THAT(parsed.err, HasSubstr(choices));
+    EXPECT_EQ(parsed.out, "");
+  }
+}
+
+TEST(CommandLine, RefusesWhatDoesNotFitTogether) {
+  const std::vector<std::vector<const char*>> kCases = {
+      {"compress", "m"},
+      {"detect"},
+      {"verify"},
+      {"demo-model"},
+      {"detect", "m", "--tokens", "1", "--text", "x"},
+      {"detect", "m", "--text", "x", "--text-file", "f"},
+      {"detect", "m", "--proof", "joint"},
+      {"detect", "m", "--proof-text", "f"},
+      {"detect", "m", "--proof", "joint", "--proof-text", "f", "--proof-tokens", "g"},
+      {"detect", "m", "--proof-window", "1"},
+      {"detect", "m", "--weights-only"},
+      {"evaluate", "m"},
+      {"evaluate", "m", "--tokens", "f", "--text-file", "g"},
+      {"evaluate", "m", "--tokens", "f", "--windows", "0"},
+      {"capabilities", "--tls-cert", "f"},
+      {"capabilities", "--tls-ca", "f"},
+      {"compress", "m", "o", "extra"},
+  };
+  for (const auto& arguments : kCases) {
+    const Parsed parsed = Parse(arguments);
+    EXPECT_EQ(parsed.exit_code, 2) << arguments.size() << arguments[0];
+    EXPECT_NE(parsed.err, "");
+  }
+}
+
+TEST(CommandLine, PrintsHelpAndVersionAndIsDone) {
+  const Parsed version = Parse({"--version"});
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_THAT(version.out, testing::MatchesRegex("linchpin [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+  const Parsed help = Parse({"compress", "--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  EXPECT_THAT(help.out, HasSubstr("--group-size"));
+}
+
+}  // namespace
+}  // namespace linchpin

@@ -1,0 +1,40 @@
+#include "client/enum_names.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <set>
+#include <string>
+
+namespace linchpin {
+namespace {
+
+TEST(NameOf, TellsEveryVerdictClassAndModeApart) {
+  std::set<std::string_view> verdicts, classes, modes;
+  for (int i = 0; i < v1::Verdict_ARRAYSIZE; ++i)
+    verdicts.insert(NameOf(static_cast<v1::Verdict>(i)));
+  for (int i = 0; i < v1::WeightClass_ARRAYSIZE; ++i) {
+    classes.insert(NameOf(static_cast<v1::WeightClass>(i)));
+  }
+  for (int i = 1; i < v1::Preserve_ARRAYSIZE; ++i)
+    modes.insert(NameOf(static_cast<v1::Preserve>(i)));
+  EXPECT_EQ(verdicts,
+            (std::set<std::string_view>{"single", "several", "distributed", "none", "unproven"}));
+  EXPECT_EQ(classes, (std::set<std::string_view>{"critical", "joint", "inert", "unproven"}));
+  EXPECT_EQ(modes, (std::set<std::string_view>{"tensor", "scale", "none"}));
+}
+
+TEST(IsExact, ComparesBits) {
+  v1::KeptWeight weight;
+  weight.set_source_value(5.875F);
+  weight.set_stored_value(5.875F);
+  EXPECT_TRUE(IsExact(weight));
+  weight.set_stored_value(5.8750005F);
+  EXPECT_FALSE(IsExact(weight));
+  weight.set_source_value(0.0F);
+  weight.set_stored_value(-0.0F);
+  EXPECT_FALSE(IsExact(weight));
+}
+
+}  // namespace
+}  // namespace linchpin

@@ -1,0 +1,99 @@
+#include "client/requests.h"
+
+#include <gtest/gtest.h>
+
+#include "client/errors.h"
+#include "tests/unit/client/scratch_directory.h"
+
+namespace linchpin {
+namespace {
+
+TEST(ParseIds, ReadsAList) {
+  v1::TokenSource source;
+  ASSERT_TRUE(ParseIds("1,22,2147483647", source).ok());
+  ASSERT_EQ(source.sequences_size(), 1);
+  EXPECT_EQ(std::vector<int>(source.sequences(0).ids().begin(), source.sequences(0).ids().end()),
+            (std::vector<int>{1, 22, 2147483647}));
+}
+
+TEST(ParseIds, RefusesAnythingElse) {
+  for (const char* text : {"", ",", "1,", ",1", "1,,2", "1 2", "-1", "x", "1.5", "2147483648"}) {
+    v1::TokenSource source;
+    EXPECT_EQ(ReasonOf(ParseIds(text, source)), "OPTION_INVALID") << text;
+  }
+}
+
+TEST(ParseIdLists, ReadsListsOfAnyLength) {
+  v1::TokenSource source;
+  ASSERT_TRUE(ParseIdLists("f", "[[1, 2], [3]]", source).ok());
+  ASSERT_EQ(source.sequences_size(), 2);
+  EXPECT_EQ(source.sequences(0).ids_size(), 2);
+  EXPECT_EQ(source.sequences(1).ids(0), 3);
+}
+
+TEST(ParseIdLists, RefusesAnythingElseByTheFilesName) {
+  for (const char* json : {"", "[", "{}", "[]", "[1,2]", "[[]]", "[[1],2]", "[[-1]]", "[[1.5]]",
+                           "[[\"1\"]]", "[[2147483648]]", "[[18446744073709551615]]", "null"}) {
+    v1::TokenSource source;
+    const grpc::Status status = ParseIdLists("ids.json", json, source);
+    EXPECT_EQ(ReasonOf(status), "TOKENS_INVALID") << json;
+    EXPECT_EQ(status.error_message().rfind("ids.json: ", 0), 0U) << json;
+  }
+}
+
+TEST(MakeTokenSource, ReadsFiles) {
+  const ScratchDirectory scratch;
+  scratch.Write("t.txt", "Once upon");
+  scratch.Write("t.json", "[[5]]");
+  v1::TokenSource text, ids, none;
+  ASSERT_TRUE(MakeTokenSource({.text_file = (scratch / "t.txt").string()}, text).ok());
+  ASSERT_TRUE(MakeTokenSource({.ids_file = (scratch / "t.json").string()}, ids).ok());
+  ASSERT_TRUE(MakeTokenSource({}, none).ok());
+  EXPECT_EQ(text.text(), "Once upon");
+  EXPECT_EQ(ids.sequences(0).ids(0), 5);
+  EXPECT_EQ(none.ByteSizeLong(), 0U);
+}
+
+TEST(MakeTokenSource, NamesAFileThatIsNotThere) {
+  v1::TokenSource source;
+  EXPECT_EQ(ReasonOf(MakeTokenSource({.ids_file = "/nowhere/x.json"}, source)), "SOURCE_NOT_FOUND");
+}
+
+TEST(MakeDetectionOptions, LeavesTheProofOutUnlessAskedFor) {
+  CommandLine line;
+  line.tokens.text = "hello";
+  v1::DetectionOptions options;
+  ASSERT_TRUE(MakeDetectionOptions(line, options).ok());
+  EXPECT_EQ(options.prompt().text(), "hello");
+  EXPECT_EQ(options.proof(), v1::PROOF_LEVEL_UNSPECIFIED);
+  EXPECT_FALSE(options.has_proof_tokens());
+}
+
+TEST(MakeDetectionOptions, CarriesTheProofsTokensAndWindows) {
+  const ScratchDirectory scratch;
+  scratch.Write("t.json", "[[5, 6]]");
+  CommandLine line;
+  line.proof = {"joint", {.ids_file = (scratch / "t.json").string()}, {128, 9}};
+  v1::DetectionOptions options;
+  ASSERT_TRUE(MakeDetectionOptions(line, options).ok());
+  EXPECT_EQ(options.proof(), v1::PROOF_LEVEL_JOINT);
+  EXPECT_EQ(options.proof_tokens().sequences(0).ids_size(), 2);
+  EXPECT_EQ(options.proof_windows().size(), 128);
+  EXPECT_EQ(options.proof_windows().count(), 9);
+}
+
+TEST(MakeQuantizationOptions, MapsEveryChoice) {
+  const auto make = [](QuantizationChoices choices) { return MakeQuantizationOptions(choices); };
+  EXPECT_EQ(make({}).scheme(), v1::SCHEME_W4A16);
+  EXPECT_EQ(make({}).group_size(), 0);
+  EXPECT_EQ(make({.group_size = "64"}).group_size(), 64);
+  EXPECT_EQ(make({.group_size = "channel"}).group_size(), -1);
+  EXPECT_EQ(make({}).scale(), v1::SCALE_RULE_SIGNED);
+  EXPECT_EQ(make({.scale = "minmax"}).scale(), v1::SCALE_RULE_MINMAX);
+  EXPECT_EQ(make({}).preserve(), v1::PRESERVE_TENSOR);
+  EXPECT_EQ(make({.preserve = "scale"}).preserve(), v1::PRESERVE_SCALE);
+  EXPECT_EQ(make({.preserve = "none"}).preserve(), v1::PRESERVE_NONE);
+}
+
+}  // namespace
+}  // namespace linchpin
