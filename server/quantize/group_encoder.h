@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "quantize/options.h"
 #include "tensor/dtype.h"
@@ -27,20 +26,24 @@ struct EncodeRequest {
   DType dtype = DType::kBF16;  // of weights and scales
   int64_t rows = 0;            // in this slab
   int64_t columns = 0;         // multiple of 8
-  int64_t group_size = 0;      // divides columns
+  int64_t group_size = 0;      // multiple of 8, divides columns
   ScaleRule rule = ScaleRule::kSigned;
-  absl::Span<const PinnedElement> pinned;  // their groups get a power-of-two scale of the weight
-  const std::byte* weights = nullptr;      // rows x columns elements of dtype
-  std::byte* packed = nullptr;             // rows x columns / 8 little-endian I32 words
-  std::byte* scales = nullptr;             // rows x columns / group_size elements of dtype
+  // Their groups get PinnedScale, or the rule's scale where there is none.
+  absl::Span<const PinnedElement> pinned;
+  const std::byte* weights = nullptr;  // rows x columns elements of dtype, aligned to it
+  std::byte* packed = nullptr;         // rows x columns / 8 little-endian I32 words
+  std::byte* scales = nullptr;         // rows x columns / group_size elements of dtype
 };
 
-// What was lost: |w - q s| over the slab.
+// What was lost: |w - q s| over the slab.  Summed in double over fixed runs of
+// elements, so that it does not depend on the CPU either.
 struct EncodeError {
   double max_abs = 0;
   double sum_squares = 0;
   int64_t first_non_finite = -1;  // index within the slab of the first NaN or Inf, else -1
 
+  // Takes in the slab that follows; `next_first_element` is the index of its
+  // first element counted from the start of this one.
   void Add(const EncodeError& next, int64_t next_first_element);
 };
 
@@ -48,9 +51,18 @@ struct EncodeError {
 // found.  Pure; thread-safe for distinct outputs.
 EncodeError EncodeGroups(const EncodeRequest& request);
 
-// The scale that puts `value` exactly on a code while the largest magnitude
-// `largest` of its group still fits: value / -8, else value / 4, ... ; 0 if
-// none is exact in `dtype`.
+// The scale of a group whose element of largest magnitude is `largest`, rounded
+// to `dtype`; never zero: where it would be (an empty group, underflow) it is
+// the dtype's epsilon, as in compressed-tensors.
+float GroupScale(ScaleRule rule, DType dtype, float largest);
+
+// The scale that puts `value` exactly on a code while `largest`, the element of
+// largest magnitude of its group with its sign, still fits: value / -8, else
+// the least of |value| / 4, / 2, / 1 with the sign that gives `largest` a
+// negative code.  Only scales that are exact in `dtype`; 0 if none does it all.
 float PinnedScale(DType dtype, float value, float largest);
+
+// Index of the first NaN or Inf among `count` elements of F32, F16 or BF16, else -1.
+int64_t FirstNonFinite(DType dtype, const std::byte* elements, int64_t count);
 
 }  // namespace linchpin

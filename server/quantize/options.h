@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -39,7 +38,9 @@ std::string_view NameOf(Preserve preserve);
 absl::StatusOr<Scheme> ParseScheme(std::string_view name);
 absl::StatusOr<ScaleRule> ParseScaleRule(std::string_view name);
 absl::StatusOr<Preserve> ParsePreserve(std::string_view name);
-// "auto", "channel", "32", "64", "128" to the values of QuantizeOptions::group_size.
+// "auto", "channel", "32", "64", "128" to the values of QuantizeOptions::group_size,
+// and back; "unknown" for any other number.
 absl::StatusOr<int64_t> ParseGroupSize(std::string_view text);
+std::string_view GroupSizeName(int64_t group_size);
 
 }  // namespace linchpin

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -22,7 +23,8 @@ struct PlanRow {
   StoredTensor source;
   bool quantized = false;
   // Why a tensor is kept as it is: "embedding", "output head", "norm", "bias",
-  // "super weight", "not a linear layer"; empty if it is quantized.
+  // "super weight", "shared under another name", "row length not a multiple of
+  // 8", "not a linear layer"; empty if it is quantized.
   std::string kept_because;
   // Elements per scale along a row; the row's length where per channel.
   int64_t group_size = 0;
@@ -40,9 +42,10 @@ struct Plan {
   QuantizeOptions options;  // as asked for
   int64_t group_size = 0;   // resolved: 32, 64, 128, or -1 for per channel
   std::vector<PlanRow> rows;
+  std::vector<PinnedWeight> super_weights;   // as given, kept or not
   std::vector<std::string> ignored_modules;  // linear layers kept as they are, sorted
-  std::vector<std::string>
-      notes;  // what a person should know, e.g. a fall-back from scale to tensor
+  // What a person should know, e.g. a fall-back from scale to tensor.
+  std::vector<std::string> notes;
 
   uint64_t bytes_in() const;
   uint64_t bytes_out() const;
@@ -50,11 +53,20 @@ struct Plan {
 
 // The linear layers of the blocks become quantized; embeddings, lm_head, norms
 // and biases stay.  Quantized: 2-D F32/F16/BF16 tensors `*.layers.N.*_proj.weight`.
+// Every linear layer that stays is ignored by name, as is lm_head.
+// The group does not depend on the super weights, so that a plan made before a
+// detection has the group of the one made after it.
+//
 // OPTION_INVALID names the first tensor whose rows a given group size does not
-// divide.  A super weight that `kScale` cannot keep exactly (two in one group
+// divide; TENSOR_MISSING and TENSOR_SHAPE_INVALID a super weight that is not in
+// the checkpoint; TENSOR_SHAPE_INVALID an output name that the source has
+// already.  A super weight that `kScale` cannot keep exactly (two in one group
 // that no common scale fits, a scale that leaves the dtype's range) makes its
 // tensor fall back to `kTensor`, with a note.
 absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOptions& options,
                               absl::Span<const PinnedWeight> super_weights);
+
+// "model.layers.0.mlp.up_proj.weight" -> "model.layers.0.mlp.up_proj".
+std::string ModuleOf(std::string_view tensor);
 
 }  // namespace linchpin
