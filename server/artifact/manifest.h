@@ -17,18 +17,13 @@
 
 namespace linchpin {
 
-inline constexpr std::string_view kManifestName = "linchpin.json";
-
-// The detection as cli.md's JSON object; `row` is the output channel.
+// The detection as the JSON object of `linchpin detect --json`; `row` is the
+// output channel.  What this build does not measure is null.
 Json DetectionToJson(const Detection& detection);
 
-// What a consumer of the output reads at a super weight's place.
-struct KeptWeight {
-  PinnedWeight weight;
-  float stored_value = 0;
-  std::string how;  // "tensor" | "scale" | "none"
-  bool exact = false;
-};
+// A float as the shortest decimal that reads back as the same float, null
+// where it is not finite.
+Json ShortestNumber(float value);
 
 struct ManifestInput {
   std::string source_name;  // the last component of the source's path
@@ -36,7 +31,7 @@ struct ManifestInput {
   const Plan* plan = nullptr;
   const Detection* detection = nullptr;
   const ArtifactRecord* artifact = nullptr;
-  std::vector<KeptWeight> kept;
+  std::vector<KeptWeight> kept;  // as ArtifactRecord::kept
 };
 
 Json BuildManifest(const ManifestInput& input);

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "artifact/manifest.h"
+#include "artifact/read_back.h"
 #include "base/run_context.h"
 #include "storage/storage.h"
 
@@ -20,14 +21,11 @@ struct VerifyReport {
 
 // Checks that every file of the manifest is there with its size and SHA-256,
 // that there is no shard besides, that every tensor the manifest names is in
-// the shards with a sound header, and reads each super weight back from the
-// output's own bytes.  A mismatch is part of the report, not an error;
-// NOT_A_CHECKPOINT where there is no manifest, CONFIG_INVALID where it cannot be read.
+// the shards with a sound header and its SHA-256 (and no other tensor), and
+// reads each super weight back from the output's own bytes.  A mismatch is part
+// of the report, not an error; NOT_A_CHECKPOINT where there is no manifest,
+// CONFIG_INVALID where it cannot be read.
 absl::StatusOr<VerifyReport> VerifyArtifact(const Storage& storage, std::string_view directory,
                                             const RunContext& context);
-
-// The value that a consumer reads at `position`, dequantized from the output's
-// bytes (packed and scale, or the plain tensor).
-absl::StatusOr<float> ReadBack(const Checkpoint& output, const WeightPosition& position);
 
 }  // namespace linchpin

@@ -204,7 +204,8 @@ absl::StatusOr<Matrix> Checkpoint::ReadRows(const StoredTensor& tensor, int64_t 
 
 absl::StatusOr<std::unique_ptr<ReadableFile>> Checkpoint::OpenFile(std::string_view name) const {
   const auto named = [name](const auto& file) { return file.name == name; };
-  if (std::none_of(shards_.begin(), shards_.end(), named) &&
+  const bool is_index = has_index_ && name == kShardIndexName;
+  if (!is_index && std::none_of(shards_.begin(), shards_.end(), named) &&
       std::none_of(other_files_.begin(), other_files_.end(), named)) {
     return Error(Reason::kSourceNotFound, JoinPath(directory_, name),
                  "not a file of the checkpoint");

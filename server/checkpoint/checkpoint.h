@@ -74,7 +74,8 @@ class Checkpoint {
   // TENSOR_SHAPE_INVALID for rows that it does not have.
   absl::StatusOr<Matrix> ReadRows(const StoredTensor& tensor, int64_t first, int64_t count) const;
 
-  // Opens a file of the checkpoint by the name `other_files` or `shards` gives it.
+  // Opens a file of the checkpoint by the name `other_files` or `shards` gives
+  // it, or its index.
   absl::StatusOr<std::unique_ptr<ReadableFile>> OpenFile(std::string_view name) const;
 
   // SOURCE_CHANGED if a shard changed since it was opened.

@@ -1,0 +1,132 @@
+#include <cmath>
+#include <cstdlib>
+
+#include "artifact/manifest.h"
+#include "fmt/format.h"
+
+namespace linchpin {
+namespace {
+
+Json ToJson(const Peak& peak) {
+  return {{"token", peak.token}, {"channel", peak.channel}, {"value", ShortestNumber(peak.value)}};
+}
+
+Json ToJson(const SuperWeight& weight) {
+  return {{"tensor", weight.position.tensor},
+          {"layer", weight.layer},
+          {"expert", nullptr},
+          {"row", weight.position.row},
+          {"column", weight.position.column},
+          {"value", ShortestNumber(weight.value)},
+          {"token", weight.token},
+          {"input", ShortestNumber(weight.input)},
+          {"output", ShortestNumber(weight.output)},
+          {"share", ShortestNumber(weight.share)},
+          {"persistence", ShortestNumber(weight.persistence)},
+          {"rank", weight.rank},
+          {"round", weight.round},
+          {"weight_only_rank", nullptr},
+          {"agreement", nullptr},
+          {"published", nullptr},
+          {"class", std::string(NameOf(weight.weight_class))}};
+}
+
+Json ToJson(const SuperActivation& activation) {
+  return {{"token", activation.token},
+          {"channel", activation.channel},
+          {"peak", ShortestNumber(activation.peak)},
+          {"onset_layer", activation.onset_layer},
+          {"persistence", ShortestNumber(activation.persistence)},
+          {"carrier", std::string(NameOf(activation.carrier))}};
+}
+
+Json ToJson(const LayerRecord& layer) {
+  Json residual = ToJson(layer.residual);
+  residual["median_abs"] = ShortestNumber(layer.residual_median_abs);
+  return {{"layer", layer.layer},
+          {"down_proj_input", ToJson(layer.down_proj_input)},
+          {"down_proj_output", ToJson(layer.down_proj_output)},
+          {"residual", std::move(residual)},
+          {"experts", nullptr}};
+}
+
+Json ToJson(const ProofArm& arm) {
+  Json zeroed = Json::array();
+  for (const WeightPosition& position : arm.zeroed) {
+    zeroed.push_back(
+        {{"tensor", position.tensor}, {"row", position.row}, {"column", position.column}});
+  }
+  return {{"zeroed", std::move(zeroed)},
+          {"loss", arm.loss},
+          {"perplexity_ratio", arm.perplexity_ratio},
+          {"interval", Json::array({arm.interval_low, arm.interval_high})},
+          {"kl", nullptr}};
+}
+
+template <typename T>
+Json ListOf(const std::vector<T>& items) {
+  Json list = Json::array();
+  for (const T& item : items) list.push_back(ToJson(item));
+  return list;
+}
+
+// Tokens per window, BOS included; null where the windows differ.
+Json WindowOf(const Proof& proof) {
+  if (proof.windows <= 0 || proof.tokens % proof.windows != 0) return nullptr;
+  return proof.tokens / proof.windows + 1;
+}
+
+Json ToJson(const Proof& proof) {
+  Json json = {
+      {"windows", proof.windows},
+      {"window", WindowOf(proof)},
+      {"tokens", proof.tokens},
+      {"baseline", {{"loss", proof.baseline_loss}, {"perplexity", proof.baseline_perplexity}}}};
+  json["alone"] = ListOf(proof.alone);
+  json["joint"] = proof.joint ? ToJson(*proof.joint) : Json(nullptr);
+  json["leave_one_out"] = nullptr;
+  json["null"] = ListOf(proof.null);
+  return json;
+}
+
+Json ToJson(const DetectOptions& options) {
+  return {{"peak_over_median", ShortestNumber(options.peak_over_median)},
+          {"peak_over_largest", ShortestNumber(options.peak_over_largest)},
+          {"keep_fraction", ShortestNumber(options.keep_fraction)},
+          {"keep_layers", ShortestNumber(options.keep_layers)},
+          {"min_jump", ShortestNumber(options.min_jump)},
+          {"max_contributors", options.max_contributors},
+          {"explain_low", ShortestNumber(options.explain_low)},
+          {"explain_high", ShortestNumber(options.explain_high)},
+          {"top_weights", options.top_weights},
+          {"top_weight_fraction", ShortestNumber(options.top_weight_fraction)},
+          {"top_inputs", options.top_inputs},
+          {"min_share", ShortestNumber(options.min_share)},
+          {"max_rounds", options.max_rounds},
+          {"null_draws", options.null_draws},
+          {"critical_ratio", options.critical_ratio},
+          {"critical_interval", options.critical_interval},
+          {"joint_factor", options.joint_factor}};
+}
+
+}  // namespace
+
+Json ShortestNumber(float value) {
+  if (!std::isfinite(value)) return nullptr;
+  return std::strtod(fmt::format("{}", value).c_str(), nullptr);
+}
+
+Json DetectionToJson(const Detection& detection) {
+  Json json = Json::object();
+  json["verdict"] = std::string(NameOf(detection.verdict));
+  json["super_weights"] = ListOf(detection.super_weights);
+  json["super_activations"] = ListOf(detection.super_activations);
+  json["layers"] = ListOf(detection.layers);
+  json["proof"] = detection.proof ? ToJson(*detection.proof) : Json(nullptr);
+  json["prompt"] = {{"token_ids", detection.prompt}};
+  json["thresholds"] = ToJson(detection.options);
+  json["published"] = nullptr;
+  return json;
+}
+
+}  // namespace linchpin

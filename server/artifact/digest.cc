@@ -1,0 +1,117 @@
+#include "artifact/digest.h"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "artifact/parallel.h"
+#include "fmt/format.h"
+#include "format/shard_index.h"
+
+namespace linchpin {
+namespace {
+
+constexpr uint64_t kChunkBytes = uint64_t{1} << 20;
+
+ReadRange ReadFrom(std::shared_ptr<const ReadableFile> file) {
+  return [file = std::move(file)](uint64_t offset, absl::Span<std::byte> out) {
+    return file->ReadAt(offset, out);
+  };
+}
+
+absl::StatusOr<DigestSource> SourceFile(const Checkpoint& checkpoint, const std::string& name) {
+  ASSIGN_OR_RETURN(std::shared_ptr<const ReadableFile> file, checkpoint.OpenFile(name));
+  const uint64_t size = file->size();
+  return DigestSource{name, size, ReadFrom(std::move(file))};
+}
+
+DigestSource ConfigOf(const Checkpoint& checkpoint) {
+  const std::string& text = checkpoint.config_text();
+  return {"config.json", text.size(), [&text](uint64_t offset, absl::Span<std::byte> out) {
+            std::memcpy(out.data(), text.data() + offset, out.size());
+            return absl::OkStatus();
+          }};
+}
+
+}  // namespace
+
+struct Sha256::State {
+  struct Free {
+    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+  };
+  std::unique_ptr<EVP_MD_CTX, Free> context{EVP_MD_CTX_new()};
+};
+
+Sha256::Sha256() : state_(std::make_unique<State>()) {
+  EVP_DigestInit_ex(state_->context.get(), EVP_sha256(), nullptr);
+}
+Sha256::Sha256(Sha256&&) noexcept = default;
+Sha256& Sha256::operator=(Sha256&&) noexcept = default;
+Sha256::~Sha256() = default;
+
+void Sha256::Update(absl::Span<const std::byte> bytes) {
+  EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size());
+}
+
+std::string Sha256::Hex() {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  EVP_DigestFinal_ex(state_->context.get(), digest, &size);
+  std::string hex;
+  for (unsigned int i = 0; i < size; ++i) hex += fmt::format("{:02x}", digest[i]);
+  return hex;
+}
+
+std::string Sha256Hex(std::string_view text) {
+  Sha256 digest;
+  digest.Update({reinterpret_cast<const std::byte*>(text.data()), text.size()});
+  return digest.Hex();
+}
+
+absl::Status UpdateFrom(const ReadRange& read, uint64_t begin, uint64_t size,
+                        const RunContext& context, Sha256& digest) {
+  std::vector<std::byte> buffer(std::min(size, kChunkBytes));
+  for (uint64_t done = 0; done < size; done += kChunkBytes) {
+    RETURN_IF_ERROR(context.Check());
+    const absl::Span<std::byte> chunk(buffer.data(), std::min(kChunkBytes, size - done));
+    RETURN_IF_ERROR(read(begin + done, chunk));
+    digest.Update(chunk);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<FileRecord>> DigestFiles(const std::vector<DigestSource>& files,
+                                                    const RunContext& context,
+                                                    ProgressMeter& meter) {
+  std::vector<FileRecord> records(files.size());
+  RETURN_IF_ERROR(ForEachIndex(context.threads, files.size(), [&](size_t i) {
+    Sha256 digest;
+    RETURN_IF_ERROR(UpdateFrom(files[i].read, 0, files[i].size, context, digest));
+    records[i] = {files[i].name, files[i].size, digest.Hex()};
+    meter.Add(files[i].name, files[i].size);
+    return absl::OkStatus();
+  }));
+  std::sort(records.begin(), records.end(),
+            [](const FileRecord& a, const FileRecord& b) { return a.name < b.name; });
+  return records;
+}
+
+absl::StatusOr<std::vector<FileRecord>> DigestCheckpoint(const Checkpoint& checkpoint,
+                                                         const RunContext& context) {
+  std::vector<std::string> names;
+  for (const Shard& shard : checkpoint.shards()) names.push_back(shard.name);
+  for (const FileEntry& file : checkpoint.other_files()) names.push_back(file.name);
+  if (checkpoint.has_index()) names.emplace_back(kShardIndexName);
+  std::vector<DigestSource> files = {ConfigOf(checkpoint)};
+  uint64_t total = files.front().size;
+  for (const std::string& name : names) {
+    ASSIGN_OR_RETURN(DigestSource file, SourceFile(checkpoint, name));
+    total += file.size;
+    files.push_back(std::move(file));
+  }
+  ProgressMeter meter(Stage::kCheckpoint, total, context);
+  return DigestFiles(files, context, meter);
+}
+
+}  // namespace linchpin

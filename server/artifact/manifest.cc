@@ -1,0 +1,88 @@
+#include "artifact/manifest.h"
+
+#include <utility>
+
+namespace linchpin {
+namespace {
+
+// Of the manifest's own form; grows when a reader of the old one would misread the new.
+constexpr int kManifestVersion = 1;
+
+Json ToJson(const FileRecord& file) {
+  return {{"name", file.name}, {"size", file.size}, {"sha256", file.sha256}};
+}
+
+Json ToJson(const std::vector<FileRecord>& files) {
+  Json list = Json::array();
+  for (const FileRecord& file : files) list.push_back(ToJson(file));
+  return list;
+}
+
+Json ToJson(const QuantizeOptions& options) {
+  return {{"scheme", std::string(NameOf(options.scheme))},
+          {"group_size", std::string(GroupSizeName(options.group_size))},
+          {"scale", std::string(NameOf(options.scale))},
+          {"preserve", std::string(NameOf(options.preserve))}};
+}
+
+Json ToJson(const KeptWeight& kept) {
+  const WeightPosition& at = kept.weight.position;
+  return {{"tensor", at.tensor},
+          {"row", at.row},
+          {"column", at.column},
+          {"value", ShortestNumber(kept.weight.value)},
+          {"stored_value", ShortestNumber(kept.stored_value)},
+          {"kept", kept.how},
+          {"exact", kept.exact}};
+}
+
+Json ToJson(const TensorRecord& tensor, const PlanRow& row, Scheme scheme) {
+  Json json = {{"name", tensor.name},           {"action", tensor.action},
+               {"kept_because", nullptr},       {"scheme", nullptr},
+               {"group_size", nullptr},         {"bytes_in", tensor.bytes_in},
+               {"bytes_out", tensor.bytes_out}, {"max_error", tensor.max_error},
+               {"rms_error", tensor.rms_error}, {"sha256", tensor.sha256}};
+  if (row.quantized) {
+    json["scheme"] = std::string(NameOf(scheme));
+    json["group_size"] = row.group_size;
+  } else {
+    json["kept_because"] = row.kept_because;
+  }
+  return json;
+}
+
+Json TensorsOf(const ManifestInput& input) {
+  Json list = Json::array();
+  const std::vector<TensorRecord>& tensors = input.artifact->tensors;
+  for (size_t i = 0; i < tensors.size() && i < input.plan->rows.size(); ++i) {
+    list.push_back(ToJson(tensors[i], input.plan->rows[i], input.plan->options.scheme));
+  }
+  return list;
+}
+
+}  // namespace
+
+Json BuildManifest(const ManifestInput& input) {
+  const Plan& plan = *input.plan;
+  Json manifest = Json::object();
+  manifest["manifest_version"] = kManifestVersion;
+  manifest["tool"] = {{"name", "linchpin"}, {"version", LINCHPIN_VERSION}};
+  manifest["source"] = {{"name", input.source_name}, {"files", ToJson(input.source_files)}};
+  manifest["options"] = ToJson(plan.options);
+  manifest["detection"] = DetectionToJson(*input.detection);
+  manifest["super_weights"] = Json::array();
+  for (const KeptWeight& kept : input.kept) manifest["super_weights"].push_back(ToJson(kept));
+  manifest["notes"] = plan.notes;
+  manifest["tensors"] = TensorsOf(input);
+  manifest["output"] = {{"format", "compressed-tensors"},
+                        {"bytes_in", plan.bytes_in()},
+                        {"bytes_out", plan.bytes_out()},
+                        {"files", ToJson(input.artifact->files)}};
+  return manifest;
+}
+
+std::string SerializeManifest(const Json& manifest) {
+  return manifest.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace linchpin

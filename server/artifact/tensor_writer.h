@@ -1,0 +1,34 @@
+// Streams one tensor from the source to its place in the output.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "artifact/progress_meter.h"
+#include "artifact/shard_files.h"
+#include "base/run_context.h"
+#include "checkpoint/checkpoint.h"
+#include "quantize/plan.h"
+
+namespace linchpin {
+
+// What the output holds in place of one source tensor.
+struct TensorRecord {
+  std::string name;    // of the source tensor
+  std::string action;  // "quantized" | "preserved" | "copied"
+  uint64_t bytes_in = 0;
+  uint64_t bytes_out = 0;
+  double max_error = 0;
+  double rms_error = 0;
+  std::string sha256;  // of the output tensors' bytes, in plan order
+};
+
+// Encodes or copies the tensor of `row` in slabs of a few MiB of whole rows.
+// NOT_FINITE names the first NaN or Inf of a weight or bias.  Thread-safe for
+// distinct rows.
+absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint, const PlanRow& row,
+                                         ScaleRule rule, const std::vector<TensorSlot>& slots,
+                                         const RunContext& context, ProgressMeter& meter);
+
+}  // namespace linchpin
