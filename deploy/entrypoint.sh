@@ -22,4 +22,4 @@ if [ -f "$tls/tls.crt" ]; then
   set -- --listen 0.0.0.0:50051 --tls-cert "$tls/tls.crt" --tls-key "$tls/tls.key" "$@"
 fi
 exec linchpin-server --listen unix:/run/linchpin/linchpin.sock \
-  --read-root /models --read-root /output --write-root /output "$@"
+  --read-root /models --write-root /output "$@"

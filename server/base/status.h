@@ -96,9 +96,11 @@ std::map<std::string, std::string> DetailsOf(const absl::Status& status);
 
 // Assigns the value of a StatusOr `expression` to `target` (which may declare a
 // variable) or returns its status from the enclosing function.
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration cannot stand in parentheses.
 #define ASSIGN_OR_RETURN(target, expression) \
   ASSIGN_OR_RETURN_(LINCHPIN_CONCAT(status_or_, __LINE__), target, expression)
 #define ASSIGN_OR_RETURN_(status_or, target, expression) \
   auto status_or = (expression);                         \
   if (!status_or.ok()) return status_or.status();        \
   target = std::move(status_or).value()
+// NOLINTEND(bugprone-macro-parentheses)

@@ -20,7 +20,8 @@ absl::Status Job::Outcome(absl::Status status) const {
                "call again; another replica will serve it");
 }
 
-JobRunner::JobRunner(Admission::Options options) : admission_(options), workers_(options.slots) {}
+JobRunner::JobRunner(const Admission::Options& options)
+    : admission_(options), workers_(options.slots) {}
 
 absl::StatusOr<std::shared_ptr<Job>> JobRunner::Admit() {
   std::lock_guard lock(mutex_);

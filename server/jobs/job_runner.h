@@ -53,7 +53,7 @@ class Job {
 // Thread-safe.  Must outlive its jobs; destruction waits for the workers.
 class JobRunner {
  public:
-  explicit JobRunner(Admission::Options options);
+  explicit JobRunner(const Admission::Options& options);
 
   // Takes a slot: BUSY if there is none, DRAINING if the server is going down.
   absl::StatusOr<std::shared_ptr<Job>> Admit();

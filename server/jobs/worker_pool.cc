@@ -8,7 +8,7 @@ namespace linchpin {
 WorkerPool::WorkerPool(int threads) {
   threads_.reserve(std::max(threads, 1));
   for (int i = 0; i < std::max(threads, 1); ++i) {
-    threads_.emplace_back([this](std::stop_token stop) { Run(std::move(stop)); });
+    threads_.emplace_back([this](const std::stop_token& stop) { Run(stop); });
   }
 }
 
@@ -25,7 +25,7 @@ void WorkerPool::Submit(std::function<void()> work) {
   changed_.notify_one();
 }
 
-void WorkerPool::Run(std::stop_token stop) {
+void WorkerPool::Run(const std::stop_token& stop) {
   while (true) {
     std::function<void()> work;
     {

@@ -23,7 +23,7 @@ class WorkerPool {
   void Submit(std::function<void()> work);
 
  private:
-  void Run(std::stop_token stop);
+  void Run(const std::stop_token& stop);
 
   std::mutex mutex_;
   std::condition_variable_any changed_;

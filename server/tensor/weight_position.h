@@ -14,6 +14,7 @@ struct WeightPosition {
   int64_t row = 0;
   int64_t column = 0;
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): mistakes what the compiler makes of it
   friend auto operator<=>(const WeightPosition&, const WeightPosition&) = default;
 };
 

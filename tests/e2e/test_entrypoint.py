@@ -8,7 +8,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEFAULTS = ["--listen", "unix:/run/linchpin/linchpin.sock", "--read-root", "/models",
-            "--read-root", "/output", "--write-root", "/output"]
+            "--write-root", "/output"]
 
 
 @pytest.fixture(name="entrypoint")

@@ -171,6 +171,16 @@ def test_probes_ask_over_the_socket(render):
     assert container["startupProbe"]["failureThreshold"] == 6
 
 
+def test_threads_follow_the_request_for_cores(render):
+    container = server_of(render(TLS))
+    assert not any(a.startswith("--threads") for a in container["args"])
+    (variable,) = container["env"]
+    assert variable["name"] == "LINCHPIN_THREADS"
+    assert variable["valueFrom"]["resourceFieldRef"]["resource"] == "requests.cpu"
+    container = server_of(render({**TLS, "server": {"threads": 3}}))
+    assert "--threads=3" in container["args"] and "env" not in container
+
+
 @pytest.mark.parametrize("drain", [0, 120, 100000])
 def test_a_pod_may_take_longer_than_the_drain(render, drain):
     documents = render({**TLS, "server": {"drainSeconds": drain}})
@@ -185,7 +195,7 @@ def test_roots_are_the_mounts(render):
     assert mounts["/models"]["readOnly"] is True
     assert "readOnly" not in mounts["/output"]
     assert [a for a in container["args"] if "-root=" in a] == [
-        "--read-root=/models", "--read-root=/output", "--write-root=/output"]
+        "--read-root=/models", "--write-root=/output"]
     volumes = volumes_of(pod_of(documents))
     assert volumes["models"]["persistentVolumeClaim"] == {"claimName": "m", "readOnly": True}
     assert volumes["output"]["persistentVolumeClaim"] == {"claimName": "o"}
@@ -193,8 +203,7 @@ def test_roots_are_the_mounts(render):
 
 def test_without_claims_only_scratch_and_output_exist(render):
     documents = render(TLS)
-    assert [a for a in server_of(documents)["args"] if "-root=" in a] == [
-        "--read-root=/output", "--write-root=/output"]
+    assert [a for a in server_of(documents)["args"] if "-root=" in a] == ["--write-root=/output"]
     volumes = volumes_of(pod_of(documents))
     assert volumes["output"] == {"name": "output", "emptyDir": {"sizeLimit": "20Gi"}}
     assert "models" not in volumes
@@ -210,9 +219,9 @@ def test_every_value_of_the_full_file_arrives(render):
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
     for argument in ("--slots=2", "--threads=4", "--max-memory=3GiB", "--max-artifact-bytes=2GiB",
                      "--drain-seconds=120", "--log-level=debug", "--metrics=0.0.0.0:9999",
-                     "--read-root=/in", "--read-root=/out", "--write-root=/out"):
+                     "--read-root=/in", "--write-root=/out"):
         assert argument in container["args"]
-    assert container["args"][-1] == "--log-level=warn"
+    assert container["args"][-1] == "--allow-symlinks"
     assert container["resources"] == {"requests": {"cpu": 4, "memory": "8Gi"},
                                       "limits": {"memory": "8Gi"}}
     assert container["startupProbe"]["failureThreshold"] == 24
