@@ -68,7 +68,8 @@ const std::vector<ReasonInfo>& AllReasons();
 const ReasonInfo& InfoOf(Reason reason);
 
 // Makes a status with the reason's code, message `what: why: remedy` (an empty
-// remedy is left out) and the reason attached.  Line breaks become spaces.
+// remedy is left out) and the reason attached.  Control characters become
+// spaces and bytes that are not UTF-8 question marks.
 absl::Status Error(Reason reason, std::string_view what, std::string_view why,
                    std::string_view remedy = {});
 
