@@ -1,0 +1,191 @@
+#include "storage/local_output.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "storage/local_storage.h"
+#include "tests/support/shared.h"
+#include "tests/support/temporary_directory.h"
+
+namespace linchpin {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+class LocalOutputTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<std::unique_ptr<OutputDirectory>> Create(std::string_view name,
+                                                          bool overwrite = false) {
+    return storage_->CreateDirectory(directory_ / name, overwrite);
+  }
+  std::vector<std::string> Names() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(directory_.path())) {
+      names.push_back(entry.path().filename().string());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  // A directory as a killed process would leave it behind.
+  std::string LeaveBehind(const std::string& name, int seconds_ago) {
+    const std::string path = directory_ / name;
+    directory_.Write(name + "/sub/model.safetensors", "half");
+    const timespec times[2] = {{time(nullptr) - seconds_ago, 0}, {time(nullptr) - seconds_ago, 0}};
+    EXPECT_EQ(utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
+    return path;
+  }
+
+  TemporaryDirectory directory_;
+  std::unique_ptr<LocalStorage> storage_ =
+      *LocalStorage::Create({.write_roots = {directory_.path().string()}});
+};
+
+TEST_F(LocalOutputTest, WorksInAHiddenDirectoryBesideTheDestination) {
+  {
+    const auto output = Create("out");
+    ASSERT_TRUE(output.ok()) << output.status();
+    EXPECT_THAT(Names(), ElementsAre(StartsWith(".out.linchpin-")));
+  }
+  EXPECT_THAT(Names(), IsEmpty());
+}
+
+TEST_F(LocalOutputTest, ReservesTheWholeFileAtOnce) {
+  const auto output = Create("out");
+  ASSERT_TRUE(output.ok());
+  const auto file = (*output)->CreateFile("a", 1 << 20);
+  ASSERT_TRUE(file.ok());
+  EXPECT_EQ(fs::file_size(directory_.path() / Names()[0] / "a"), uintmax_t{1} << 20);
+}
+
+TEST_F(LocalOutputTest, NeedsAParentThatExists) {
+  const absl::Status status = Create("none/out").status();
+  EXPECT_EQ(ReasonOf(status), Reason::kSourceNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("create it"));
+  directory_.Write("file", "x");
+  EXPECT_FALSE(Create("file/out").ok());
+}
+
+TEST_F(LocalOutputTest, ARootIsNoOutput) {
+  const std::string root = directory_.path().string();
+  for (const std::string& path : {root, root + "/", root + "/x/.."}) {
+    EXPECT_EQ(ReasonOf(storage_->CreateDirectory(path, true).status()), Reason::kPathNotAllowed);
+  }
+  const auto everywhere = LocalStorage::Create({.write_roots = {"/"}});
+  ASSERT_TRUE(everywhere.ok());
+  EXPECT_EQ(ReasonOf((*everywhere)->CreateDirectory("/", true).status()), Reason::kPathNotAllowed);
+}
+
+TEST_F(LocalOutputTest, ReplacesNoLinkAndWritesThroughNone) {
+  directory_.Write("target/keep", "x");
+  fs::create_directory_symlink(directory_ / "target", directory_ / "link");
+  EXPECT_EQ(ReasonOf(Create("link").status()), Reason::kOutputExists);
+  EXPECT_EQ(ReasonOf(Create("link", true).status()), Reason::kOutputExists);
+  EXPECT_EQ(ReasonOf(Create("link/out").status()), Reason::kPathNotAllowed);
+  fs::create_symlink("nowhere", directory_ / "dangling");
+  EXPECT_EQ(ReasonOf(Create("dangling").status()), Reason::kOutputExists);
+  EXPECT_TRUE(fs::exists(directory_ / "target/keep"));
+}
+
+TEST_F(LocalOutputTest, RemovingWhatWasReplacedFollowsNoLink) {
+  directory_.Write("target/keep", "x");
+  fs::create_directory(directory_ / "out");
+  fs::create_directory_symlink(directory_ / "target", directory_ / "out/link");
+  const auto output = Create("out", true);
+  ASSERT_TRUE(output.ok());
+  ASSERT_TRUE((*output)->Commit().ok());
+  EXPECT_TRUE(fs::exists(directory_ / "target/keep"));
+  EXPECT_TRUE(fs::is_empty(directory_ / "out"));
+}
+
+TEST_F(LocalOutputTest, RemovesWhatAKilledProcessLeft) {
+  LeaveBehind(".out.linchpin-abc123", 3600);
+  LeaveBehind(".other.linchpin-abc123", 3600);
+  LeaveBehind(".out.linchpin-abc1234", 3600);
+  LeaveBehind(".out.linchpin-young1", 1);
+  {
+    const auto output = Create("out");
+    ASSERT_TRUE(output.ok());
+  }
+  EXPECT_THAT(Names(), ElementsAre(".other.linchpin-abc123", ".out.linchpin-abc1234",
+                                   ".out.linchpin-young1"));
+}
+
+TEST_F(LocalOutputTest, KeepsWhatALivingProcessWritesTo) {
+  const std::string path = LeaveBehind(".out.linchpin-living", 3600);
+  const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY);
+  ASSERT_EQ(flock(fd, LOCK_EX), 0);
+  EXPECT_TRUE(Create("out").ok());
+  EXPECT_TRUE(fs::exists(path));
+  close(fd);
+  EXPECT_TRUE(Create("out").ok());
+  EXPECT_FALSE(fs::exists(path));
+}
+
+TEST_F(LocalOutputTest, TwoWritersOfOneOutputGiveOneWinner) {
+  auto first = Create("out");
+  auto second = Create("out");
+  ASSERT_TRUE(first.ok() && second.ok());
+  ASSERT_TRUE((*first)->CreateFile("first", 1).ok());
+  ASSERT_TRUE((*second)->CreateFile("second", 1).ok());
+  EXPECT_TRUE((*second)->Commit().ok());
+  EXPECT_EQ(ReasonOf((*first)->Commit()), Reason::kOutputExists);
+  first->reset();
+  EXPECT_THAT(Names(), ElementsAre("out"));
+  EXPECT_TRUE(fs::exists(directory_ / "out/second"));
+}
+
+TEST_F(LocalOutputTest, AFileThatDoesNotFitFailsBeforeAnythingIsWritten) {
+  rlimit old;
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit low = {1 << 16, old.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
+  {
+    const auto output = Create("out");
+    ASSERT_TRUE(output.ok());
+    const absl::Status status = (*output)->CreateFile("a", 1 << 20).status();
+    EXPECT_EQ(ReasonOf(status), Reason::kStorageFailed);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("out/a: cannot allocate"));
+  }
+  setrlimit(RLIMIT_FSIZE, &old);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_THAT(Names(), IsEmpty());
+}
+
+TEST_F(LocalOutputTest, LongNamesStillHaveATemporaryName) {
+  const std::string name(250, 'n');
+  const auto output = Create(name);
+  ASSERT_TRUE(output.ok()) << output.status();
+  ASSERT_TRUE((*output)->Commit().ok());
+  EXPECT_THAT(Names(), ElementsAre(name));
+}
+
+TEST_F(LocalOutputTest, NothingIsLeftOfAFailedCommit) {
+  auto output = Create("out");
+  ASSERT_TRUE(output.ok());
+  ASSERT_TRUE((*output)->CreateFile("a", 1).ok());
+  fs::remove(directory_.path() / Names()[0] / "a");  // as if the disk had lost it
+  const absl::Status status = (*output)->Commit();
+  EXPECT_EQ(ReasonOf(status), Reason::kStorageFailed);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("out/a"));
+  output->reset();
+  EXPECT_THAT(Names(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace linchpin
