@@ -160,7 +160,7 @@ absl::Status Checkpoint::ReadBytes(const StoredTensor& tensor, uint64_t offset,
     return Error(Reason::kInternal, where,
                  fmt::format("bytes {} to {} of {}", offset, offset + out.size(), size));
   }
-  const absl::Status status = files_[shard]->ReadAt(tensor.begin + offset, out);
+  absl::Status status = files_[shard]->ReadAt(tensor.begin + offset, out);
   if (status.ok()) return status;
   return Error(ReasonOf(status), where, std::string(status.message()));
 }

@@ -153,7 +153,7 @@ class MemoryStorage::Output : public OutputDirectory {
 
 MemoryStorage::MemoryStorage() : files_(std::make_shared<Files>()) {}
 
-void MemoryStorage::Put(std::string path, Bytes bytes) {
+void MemoryStorage::Put(const std::string& path, Bytes bytes) {
   const std::lock_guard lock(files_->mutex);
   files_->by_path[Key(path)] = std::move(bytes);
 }

@@ -20,7 +20,7 @@ class MemoryStorage : public Storage {
   MemoryStorage();
 
   // Puts a file in place, replacing what was there.
-  void Put(std::string path, Bytes bytes);
+  void Put(const std::string& path, Bytes bytes);
   // The file's bytes, or null.
   Bytes Get(std::string_view path) const;
   // Drops a file, so that its memory is returned before the storage goes.
