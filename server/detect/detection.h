@@ -95,6 +95,7 @@ struct DetectOptions {
   float peak_over_largest = 0.10F;  // and this part of the model's largest
   float keep_fraction = 0.5F;       // persistent: keeps this part of its peak
   float keep_layers = 0.5F;         // on this part of the later layers
+  float min_later = 0.1F;           // of the model's layers must follow, one at least
   float min_jump = 0.5F;            // the MLP's part of the jump at the onset
   int max_contributors = 4;         // products that may explain an output
   float explain_low = 0.80F;        // their sum over the output, at least

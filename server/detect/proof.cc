@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
+#include "base/parallel.h"
 #include "base/status.h"
 #include "detect/bootstrap.h"
 #include "detect/magnitude.h"
@@ -14,12 +16,16 @@ namespace {
 
 using Edits = std::vector<DownProjEdit>;
 
-// Hidden states of one arm, one per window; empty until the arm leaves the
-// untouched model.
-struct Arm {
-  Edits edits;
+constexpr size_t kUntouched = std::numeric_limits<size_t>::max();
+const Edits kNoEdits;
+
+// One window of one arm.  It has no hidden state of its own until it leaves
+// the untouched model at its first edited layer.
+struct Lane {
+  size_t arm = 0;
+  size_t window = 0;
   int first_layer = 0;
-  std::vector<Matrix> hidden;
+  Matrix hidden;
 };
 
 int FirstLayer(const Edits& edits, int layers) {
@@ -74,48 +80,62 @@ ProofArm Summarize(absl::Span<const SuperWeight> zeroed, const std::vector<float
   return arm;
 }
 
+// The losses of every arm, its windows joined.
+absl::StatusOr<std::vector<std::vector<float>>> LossesOf(const ForwardPass& pass,
+                                                         const std::vector<TokenWindow>& windows,
+                                                         const std::vector<Lane>& lanes,
+                                                         size_t arms, const RunContext& context) {
+  ASSIGN_OR_RETURN(const Head head, pass.LoadHead());
+  std::vector<LossLane> loss_lanes;
+  for (size_t at = windows.size(); at < lanes.size(); ++at) {
+    const Lane& lane = lanes[at];
+    // An arm without edits never left the untouched model.
+    const Matrix& hidden = lane.hidden.rows > 0 ? lane.hidden : lanes[lane.window].hidden;
+    loss_lanes.push_back({&hidden, windows[lane.window]});
+  }
+  ASSIGN_OR_RETURN(const auto losses, head.Losses(loss_lanes, context));
+  std::vector<std::vector<float>> per_arm(arms);
+  for (size_t i = 0; i < losses.size(); ++i) {
+    std::vector<float>& all = per_arm[i / windows.size()];
+    all.insert(all.end(), losses[i].begin(), losses[i].end());
+  }
+  return per_arm;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::vector<float>>> MeasureArms(const ForwardPass& pass,
                                                             const std::vector<TokenWindow>& windows,
                                                             const std::vector<Edits>& arms,
                                                             const RunContext& context) {
-  std::vector<Matrix> base;
-  for (const TokenWindow& window : windows) {
-    ASSIGN_OR_RETURN(Matrix hidden, pass.Embed(window));
-    base.push_back(std::move(hidden));
+  // Every window of the untouched model is a lane; an arm adds one per window.
+  std::vector<Lane> lanes;
+  for (size_t window = 0; window < windows.size(); ++window) {
+    ASSIGN_OR_RETURN(Matrix hidden, pass.Embed(windows[window]));
+    lanes.push_back({kUntouched, window, 0, std::move(hidden)});
   }
-  std::vector<Arm> lanes;
-  for (const Edits& edits : arms) lanes.push_back({edits, FirstLayer(edits, pass.layers()), {}});
+  for (size_t arm = 0; arm < arms.size(); ++arm) {
+    for (size_t window = 0; window < windows.size(); ++window) {
+      lanes.push_back({arm, window, FirstLayer(arms[arm], pass.layers()), {}});
+    }
+  }
+  Layer layer;
   for (int i = 0; i < pass.layers(); ++i) {
     context.Report({Stage::kDetect, fmt::format("proof, layer {}", i), static_cast<uint64_t>(i),
                     static_cast<uint64_t>(pass.layers())});
-    ASSIGN_OR_RETURN(const Layer layer, pass.LoadLayer(i));
-    for (Arm& lane : lanes) {
-      if (lane.first_layer == i) lane.hidden = base;
-      for (Matrix& hidden : lane.hidden) {
-        RETURN_IF_ERROR(context.Check());
-        RETURN_IF_ERROR(layer.Run(lane.edits, nullptr, hidden));
-      }
+    RETURN_IF_ERROR(pass.LoadLayer(i, context, layer));
+    for (Lane& lane : lanes) {
+      if (lane.first_layer == i && lane.hidden.rows == 0) lane.hidden = lanes[lane.window].hidden;
     }
-    for (Matrix& hidden : base) {
+    RETURN_IF_ERROR(ForEachIndex(context.threads, lanes.size(), [&](size_t at) -> absl::Status {
       RETURN_IF_ERROR(context.Check());
-      RETURN_IF_ERROR(layer.Run({}, nullptr, hidden));
-    }
+      Lane& lane = lanes[at];
+      if (i < lane.first_layer) return absl::OkStatus();
+      const Edits& edits = lane.arm == kUntouched ? kNoEdits : arms[lane.arm];
+      return layer.Run(edits, nullptr, lane.hidden);
+    }));
   }
-  ASSIGN_OR_RETURN(const Head head, pass.LoadHead());
-  std::vector<LossLane> loss_lanes;
-  for (const Arm& lane : lanes) {
-    const std::vector<Matrix>& states = lane.hidden.empty() ? base : lane.hidden;
-    for (size_t i = 0; i < windows.size(); ++i) loss_lanes.push_back({&states[i], windows[i]});
-  }
-  ASSIGN_OR_RETURN(const std::vector<std::vector<float>> losses, head.Losses(loss_lanes, context));
-  std::vector<std::vector<float>> per_arm(arms.size());
-  for (size_t i = 0; i < losses.size(); ++i) {
-    std::vector<float>& all = per_arm[i / windows.size()];
-    all.insert(all.end(), losses[i].begin(), losses[i].end());
-  }
-  return per_arm;
+  return LossesOf(pass, windows, lanes, arms.size(), context);
 }
 
 absl::Status Prove(const Checkpoint& checkpoint, const ForwardPass& pass,

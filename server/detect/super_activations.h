@@ -17,12 +17,14 @@ struct Bar {
 
 Bar FreezeBar(const Trace& trace);
 
-// All (token, channel) whose peak passes the bar and that persist: at the
-// plateau (the longest run of layers that keep `keep_fraction` of the peak with
-// its sign) they stay on `keep_layers` of the later layers.  The last hidden
-// state is left out, because the last layers spike on their own; in a model of
-// two layers it is the only evidence and counts.  By falling |peak|; carrier
-// not decided.
+// All (token, channel) whose residual stream passes the bar after some layer
+// and stays: on `keep_layers` of the later layers it keeps `keep_fraction` of
+// that height with its sign, and there are enough later layers to tell.  The
+// highest such layer gives the peak, so that a spike of the last layers on the
+// same channel does not hide what was there before; the run of layers around it
+// gives the onset.  The last hidden state is left out, because the last layers
+// spike on their own; in a model of two layers it is the only evidence and
+// counts.  By falling |peak|; carrier not decided.
 std::vector<SuperActivation> FindSuperActivations(const Trace& trace, const Bar& bar,
                                                   const DetectOptions& options);
 

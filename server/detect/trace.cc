@@ -82,11 +82,12 @@ absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32
 absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
                       const RunContext& context, Trace& trace) {
   Matrix hidden = trace.layers[first].hidden;
+  Layer layer;
   for (int i = first; i < pass.layers(); ++i) {
     RETURN_IF_ERROR(context.Check());
     context.Report({Stage::kForward, fmt::format("layer {}", i), static_cast<uint64_t>(i),
                     static_cast<uint64_t>(pass.layers())});
-    ASSIGN_OR_RETURN(const Layer layer, pass.LoadLayer(i));
+    RETURN_IF_ERROR(pass.LoadLayer(i, context, layer));
     trace.layers[i].hidden = hidden;
     LayerTap tap(trace.layers[i]);
     RETURN_IF_ERROR(layer.Run(edits, &tap, hidden));

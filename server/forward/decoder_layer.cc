@@ -1,14 +1,16 @@
 // Layer: attention and MLP of one llama decoder block.
+#include "forward/decoder_layer.h"
+
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <cmath>
 #include <exception>
 #include <limits>
+#include <map>
 
-#include "forward/decoder_layer.h"
-
+#include "base/status.h"
 #include "fmt/format.h"
+#include "forward/compute_threads.h"
 #include "forward/forward_pass.h"
 #include "forward/rotary.h"
 #include "forward/tensor_loading.h"
@@ -24,31 +26,6 @@ MatrixView ViewOf(const at::Tensor& tensor) {
 at::Tensor SplitHeads(const at::Tensor& x, int64_t heads, int64_t head_dim) {
   return x.view({x.size(0), heads, head_dim}).transpose(0, 1);
 }
-
-// Puts edited values in place and takes them out again.
-class Overlay {
- public:
-  Overlay(at::Tensor weight, int layer, absl::Span<const DownProjEdit> edits)
-      : columns_(weight.size(1)), data_(weight.data_ptr<float>()) {
-    for (const DownProjEdit& edit : edits) {
-      if (edit.layer != layer) continue;
-      float& place = data_[edit.row * columns_ + edit.column];
-      saved_.push_back({&place, place});
-      place = edit.value;
-    }
-  }
-  // Backwards, so that a place that was edited twice gets its first value again.
-  ~Overlay() {
-    for (auto it = saved_.rbegin(); it != saved_.rend(); ++it) *it->first = it->second;
-  }
-  Overlay(const Overlay&) = delete;
-  Overlay& operator=(const Overlay&) = delete;
-
- private:
-  int64_t columns_;
-  float* data_;
-  std::vector<std::pair<float*, float>> saved_;
-};
 
 }  // namespace
 
@@ -70,15 +47,33 @@ at::Tensor Layer::Weights::Attention(const at::Tensor& x) const {
   return at::linear(mixed, weight[kAttentionOutput], bias[kAttentionOutput]);
 }
 
-at::Tensor Layer::Weights::Mlp(const at::Tensor& x, Tap* tap) const {
+at::Tensor Layer::Weights::Mlp(const at::Tensor& x, absl::Span<const DownProjEdit> edits,
+                               Tap* tap) const {
   const at::Tensor gate = at::linear(x, weight[kGate], bias[kGate]);
   const at::Tensor input = at::silu(gate) * at::linear(x, weight[kUp], bias[kUp]);
-  const at::Tensor output = at::linear(input, weight[kDown], bias[kDown]);
+  at::Tensor output = at::linear(input, weight[kDown], bias[kDown]);
+  ApplyEdits(input, edits, output);
   if (tap != nullptr) tap->OnDownProj(index, ViewOf(input), ViewOf(output));
   return output;
 }
 
-Layer::Layer(std::unique_ptr<Weights> weights) : weights_(std::move(weights)) {}
+void Layer::Weights::ApplyEdits(const at::Tensor& input, absl::Span<const DownProjEdit> edits,
+                                at::Tensor& output) const {
+  std::map<int64_t, at::Tensor> rows;
+  for (const DownProjEdit& edit : edits) {
+    if (edit.layer != index) continue;
+    const auto [row, added] = rows.try_emplace(edit.row);
+    if (added) row->second = weight[kDown][edit.row].clone();
+    row->second[edit.column] = edit.value;
+  }
+  for (const auto& [channel, row] : rows) {
+    at::Tensor column = input.mv(row);
+    if (bias[kDown].defined()) column += bias[kDown][channel];
+    output.select(1, channel).copy_(column);
+  }
+}
+
+Layer::Layer() = default;
 Layer::Layer(Layer&&) noexcept = default;
 Layer& Layer::operator=(Layer&&) noexcept = default;
 Layer::~Layer() = default;
@@ -86,10 +81,10 @@ Layer::~Layer() = default;
 absl::Status Layer::Run(absl::Span<const DownProjEdit> edits, Tap* tap, Matrix& hidden) const {
   const Weights& w = *weights_;
   try {
-    const Overlay overlay(w.weight[kDown], w.index, edits);
+    ComputeOnThisThread();
     at::Tensor x = TensorOver(hidden);
     x.add_(w.Attention(RmsNorm(x, w.weight[kInputNorm], w.config.norm_eps)));
-    x.add_(w.Mlp(RmsNorm(x, w.weight[kPostAttentionNorm], w.config.norm_eps), tap));
+    x.add_(w.Mlp(RmsNorm(x, w.weight[kPostAttentionNorm], w.config.norm_eps), edits, tap));
   } catch (const std::exception& error) {
     return Error(Reason::kInternal, fmt::format("layer {}", w.index), error.what());
   }
@@ -97,22 +92,22 @@ absl::Status Layer::Run(absl::Span<const DownProjEdit> edits, Tap* tap, Matrix& 
   return absl::OkStatus();
 }
 
-absl::StatusOr<Layer> ForwardPass::LoadLayer(int layer) const {
-  auto weights = std::make_unique<Layer::Weights>();
-  weights->index = layer;
-  weights->config = config_;
-  try {
-    const std::vector<ExpectedTensor> tensors = LayerTensors(config_, layer);
-    for (int i = 0; i < kLayerTensorCount; ++i) {
-      const auto which = static_cast<LayerTensor>(i);
-      ASSIGN_OR_RETURN(weights->weight[i], LoadTensor(*checkpoint_, tensors[i]));
-      ASSIGN_OR_RETURN(weights->bias[i],
-                       LoadTensor(*checkpoint_, BiasOf(config_, which, tensors[i])));
-    }
-  } catch (const std::exception& error) {
-    return Error(Reason::kInternal, fmt::format("layer {}", layer), error.what());
+absl::Status ForwardPass::LoadLayer(int index, const RunContext& context, Layer& layer) const {
+  if (layer.weights_ == nullptr) layer.weights_ = std::make_unique<Layer::Weights>();
+  Layer::Weights& weights = *layer.weights_;
+  weights.index = index;
+  weights.config = config_;
+  const std::vector<ExpectedTensor> expected = LayerTensors(config_, index);
+  std::vector<ExpectedTensor> biases;
+  for (int i = 0; i < kLayerTensorCount; ++i) {
+    biases.push_back(BiasOf(config_, static_cast<LayerTensor>(i), expected[i]));
   }
-  return Layer(std::move(weights));
+  try {
+    RETURN_IF_ERROR(LoadTensors(*checkpoint_, expected, context, absl::MakeSpan(weights.weight)));
+    return LoadTensors(*checkpoint_, biases, context, absl::MakeSpan(weights.bias));
+  } catch (const std::exception& error) {
+    return Error(Reason::kInternal, fmt::format("layer {}", index), error.what());
+  }
 }
 
 }  // namespace linchpin

@@ -18,8 +18,11 @@ struct Layer::Weights {
 
   // Causal self-attention of the normed `x` [tokens, hidden].
   at::Tensor Attention(const at::Tensor& x) const;
-  // down(silu(gate(x)) * up(x)) of the normed `x`.
-  at::Tensor Mlp(const at::Tensor& x, Tap* tap) const;
+  // down(silu(gate(x)) * up(x)) of the normed `x`, with the edits of this layer.
+  at::Tensor Mlp(const at::Tensor& x, absl::Span<const DownProjEdit> edits, Tap* tap) const;
+  // Computes the output channels of edited rows anew, from a copy of those rows.
+  void ApplyEdits(const at::Tensor& input, absl::Span<const DownProjEdit> edits,
+                  at::Tensor& output) const;
 };
 
 }  // namespace linchpin

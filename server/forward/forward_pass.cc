@@ -1,9 +1,5 @@
 #include "forward/forward_pass.h"
 
-#include <ATen/Parallel.h>
-
-#include <algorithm>
-
 #include "fmt/format.h"
 #include "forward/layer_tensors.h"
 #include "forward/tensor_loading.h"
@@ -23,8 +19,7 @@ absl::Status CheckLayer(const Checkpoint& checkpoint, const ModelConfig& config,
 
 }  // namespace
 
-absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, ModelConfig config,
-                                              int threads) {
+absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, ModelConfig config) {
   for (const ExpectedTensor& expected :
        {EmbeddingTensor(config), FinalNormTensor(config), OutputTensor(config)}) {
     RETURN_IF_ERROR(CheckTensor(checkpoint, expected));
@@ -32,8 +27,6 @@ absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, Mode
   for (int layer = 0; layer < config.layers; ++layer) {
     RETURN_IF_ERROR(CheckLayer(checkpoint, config, layer));
   }
-  // Holds for the calling thread, which is the one that runs the layers.
-  at::set_num_threads(std::max(1, threads));
   return ForwardPass(checkpoint, std::move(config));
 }
 

@@ -5,8 +5,9 @@
 // dtype.  The caller drives the layers, so that several token sequences, with
 // and without edits, share one reading of the weights:
 //
+//   Layer layer;
 //   for (int i = 0; i < pass.layers(); ++i) {
-//     ASSIGN_OR_RETURN(const Layer layer, pass.LoadLayer(i));
+//     RETURN_IF_ERROR(pass.LoadLayer(i, context, layer));
 //     for (Matrix& hidden : lanes) RETURN_IF_ERROR(layer.Run(edits, tap, hidden));
 //   }
 //
@@ -49,10 +50,11 @@ struct DownProjEdit {
   float value = 0;
 };
 
-// The weights of one decoder layer in memory.  Run is not thread-safe: it uses
-// all threads that the pass was given.
+// The weights of one decoder layer in memory, empty until loaded.  Run is
+// thread-safe and uses the calling thread alone: run lanes side by side.
 class Layer {
  public:
+  Layer();
   Layer(Layer&&) noexcept;
   Layer& operator=(Layer&&) noexcept;
   ~Layer();
@@ -65,7 +67,6 @@ class Layer {
  private:
   friend class ForwardPass;
   struct Weights;
-  explicit Layer(std::unique_ptr<Weights> weights);
   std::unique_ptr<Weights> weights_;
 };
 
@@ -103,8 +104,7 @@ class ForwardPass {
   // Checks that every tensor of the model is there with the shape that the
   // config demands (TENSOR_MISSING, TENSOR_SHAPE_INVALID, DTYPE_UNSUPPORTED).
   // Reads no weights.  `checkpoint` must outlive the result.
-  static absl::StatusOr<ForwardPass> Open(const Checkpoint& checkpoint, ModelConfig config,
-                                          int threads);
+  static absl::StatusOr<ForwardPass> Open(const Checkpoint& checkpoint, ModelConfig config);
 
   int layers() const { return static_cast<int>(config_.layers); }
   const ModelConfig& config() const { return config_; }
@@ -112,7 +112,9 @@ class ForwardPass {
   // Rows of the embedding, [tokens, hidden]; only those rows are read.
   // TOKENS_INVALID for an empty list or an id outside the vocabulary.
   absl::StatusOr<Matrix> Embed(absl::Span<const int32_t> token_ids) const;
-  absl::StatusOr<Layer> LoadLayer(int layer) const;
+  // Reads a layer into `layer`, whose memory is used again.  Several threads
+  // read at once, as many as the context allows.
+  absl::Status LoadLayer(int index, const RunContext& context, Layer& layer) const;
   absl::StatusOr<Head> LoadHead() const;
 
  private:

@@ -3,7 +3,11 @@
 
 #include <algorithm>
 #include <exception>
+#include <limits>
 
+#include "base/parallel.h"
+#include "base/status.h"
+#include "forward/compute_threads.h"
 #include "forward/forward_pass.h"
 #include "forward/tensor_loading.h"
 
@@ -11,7 +15,7 @@ namespace linchpin {
 namespace {
 
 constexpr int64_t kSlabBytes = 32 << 20;  // of float32 weights
-constexpr int64_t kTokensAtOnce = 512;    // bounds the logits of a slab
+constexpr int64_t kTokensAtOnce = 256;    // bounds the logits of a slab
 
 }  // namespace
 
@@ -21,10 +25,6 @@ struct Head::Weights {
   at::Tensor norm;
   double eps = 0;
 
-  int64_t vocab() const { return output->info.shape[0]; }
-  int64_t slab_rows() const {
-    return std::max<int64_t>(1, kSlabBytes / (4 * output->info.shape[1]));
-  }
   at::Tensor Normed(const Matrix& hidden) const { return RmsNorm(TensorOver(hidden), norm, eps); }
 };
 
@@ -37,22 +37,40 @@ struct Positions {
   at::Tensor log_sum;  // [positions]
   at::Tensor chosen;   // [positions], the target's logit
 
-  // Takes in the logits of vocabulary rows [first, first + slab rows).
-  void Add(const at::Tensor& slab, int64_t first) {
-    for (int64_t begin = 0; begin < normed.size(0); begin += kTokensAtOnce) {
-      const int64_t count = std::min(kTokensAtOnce, normed.size(0) - begin);
-      const at::Tensor logits = at::linear(normed.narrow(0, begin, count), slab);
-      at::Tensor sums = log_sum.narrow(0, begin, count);
-      sums.copy_(at::logaddexp(sums, logits.logsumexp(1)));
-      const at::Tensor local = targets.narrow(0, begin, count) - first;
-      const at::Tensor here = local.ge(0).logical_and(local.lt(slab.size(0)));
-      const at::Tensor picked =
-          logits.gather(1, local.clamp(0, slab.size(0) - 1).unsqueeze(1)).squeeze(1);
-      at::Tensor kept = chosen.narrow(0, begin, count);
-      kept.copy_(at::where(here, picked, kept));
-    }
+  int64_t chunks() const { return (normed.size(0) + kTokensAtOnce - 1) / kTokensAtOnce; }
+
+  // Takes in the logits of vocabulary rows [first, first + slab rows) for one
+  // chunk of positions.  Thread-safe for distinct chunks.
+  void Add(const at::Tensor& slab, int64_t first, int64_t chunk) {
+    ComputeOnThisThread();
+    const int64_t begin = chunk * kTokensAtOnce;
+    const int64_t count = std::min(kTokensAtOnce, normed.size(0) - begin);
+    const at::Tensor logits = at::linear(normed.narrow(0, begin, count), slab);
+    at::Tensor sums = log_sum.narrow(0, begin, count);
+    sums.copy_(at::logaddexp(sums, logits.logsumexp(1)));
+    const at::Tensor local = targets.narrow(0, begin, count) - first;
+    const at::Tensor here = local.ge(0).logical_and(local.lt(slab.size(0)));
+    const at::Tensor picked =
+        logits.gather(1, local.clamp(0, slab.size(0) - 1).unsqueeze(1)).squeeze(1);
+    at::Tensor kept = chosen.narrow(0, begin, count);
+    kept.copy_(at::where(here, picked, kept));
   }
 };
+
+// Calls `use(slab, first row)` for the output projection, slab by slab.
+template <typename Use>
+absl::Status ForEachSlab(const Checkpoint& checkpoint, const StoredTensor& output,
+                         const RunContext& context, const Use& use) {
+  const int64_t vocab = output.info.shape[0];
+  const int64_t step = std::max<int64_t>(1, kSlabBytes / (4 * output.info.shape[1]));
+  for (int64_t first = 0; first < vocab; first += step) {
+    RETURN_IF_ERROR(context.Check());
+    ASSIGN_OR_RETURN(const at::Tensor slab,
+                     LoadRows(checkpoint, output, first, std::min(step, vocab - first)));
+    RETURN_IF_ERROR(use(slab, first));
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -74,13 +92,14 @@ absl::StatusOr<std::vector<std::vector<float>>> Head::Losses(absl::Span<const Lo
     Positions positions{at::cat(normed), at::from_blob(targets.data(), {count}, at::kLong),
                         at::full({count}, -std::numeric_limits<float>::infinity()),
                         at::zeros({count})};
-    for (int64_t first = 0; first < weights_->vocab(); first += weights_->slab_rows()) {
-      RETURN_IF_ERROR(context.Check());
-      const int64_t rows = std::min(weights_->slab_rows(), weights_->vocab() - first);
-      ASSIGN_OR_RETURN(const at::Tensor slab,
-                       LoadRows(*weights_->checkpoint, *weights_->output, first, rows));
-      positions.Add(slab, first);
-    }
+    RETURN_IF_ERROR(ForEachSlab(*weights_->checkpoint, *weights_->output, context,
+                                [&](const at::Tensor& slab, int64_t first) {
+                                  return ForEachIndex(
+                                      context.threads, positions.chunks(), [&](size_t chunk) {
+                                        positions.Add(slab, first, static_cast<int64_t>(chunk));
+                                        return context.Check();
+                                      });
+                                }));
     const at::Tensor losses = positions.log_sum - positions.chosen;
     const float* values = losses.data_ptr<float>();
     std::vector<std::vector<float>> result;
@@ -98,13 +117,13 @@ absl::StatusOr<std::vector<float>> Head::LastLogits(const Matrix& hidden) const 
   try {
     const at::Tensor last = weights_->Normed(hidden).narrow(0, hidden.rows - 1, 1);
     std::vector<float> logits;
-    for (int64_t first = 0; first < weights_->vocab(); first += weights_->slab_rows()) {
-      const int64_t rows = std::min(weights_->slab_rows(), weights_->vocab() - first);
-      ASSIGN_OR_RETURN(const at::Tensor slab,
-                       LoadRows(*weights_->checkpoint, *weights_->output, first, rows));
-      const at::Tensor part = at::linear(last, slab).contiguous();
-      logits.insert(logits.end(), part.data_ptr<float>(), part.data_ptr<float>() + rows);
-    }
+    RETURN_IF_ERROR(ForEachSlab(*weights_->checkpoint, *weights_->output, RunContext{},
+                                [&](const at::Tensor& slab, int64_t /*first*/) {
+                                  const at::Tensor part = at::linear(last, slab).contiguous();
+                                  const auto* values = part.data_ptr<float>();
+                                  logits.insert(logits.end(), values, values + part.numel());
+                                  return absl::OkStatus();
+                                }));
     return logits;
   } catch (const std::exception& error) {
     return Error(Reason::kInternal, "output projection", error.what());
@@ -116,7 +135,8 @@ absl::StatusOr<Head> ForwardPass::LoadHead() const {
   weights->checkpoint = checkpoint_;
   weights->eps = config_.norm_eps;
   ASSIGN_OR_RETURN(weights->output, checkpoint_->Find(OutputTensor(config_).name));
-  ASSIGN_OR_RETURN(weights->norm, LoadTensor(*checkpoint_, FinalNormTensor(config_)));
+  ASSIGN_OR_RETURN(const StoredTensor* norm, checkpoint_->Find(FinalNormTensor(config_).name));
+  ASSIGN_OR_RETURN(weights->norm, LoadRows(*checkpoint_, *norm, 0, config_.hidden));
   return Head(std::move(weights));
 }
 

@@ -106,7 +106,7 @@ absl::StatusOr<Plan> PlanCompression(const Storage& storage, std::string_view so
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", checkpoint.config_text()));
-  RETURN_IF_ERROR(ForwardPass::Open(checkpoint, config, 1).status());
+  RETURN_IF_ERROR(ForwardPass::Open(checkpoint, config).status());
   return MakePlan(checkpoint, options, {});
 }
 

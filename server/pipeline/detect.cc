@@ -21,7 +21,7 @@ absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const DetectReq
                                    const RunContext& context) {
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", checkpoint.config_text()));
-  ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config, context.threads));
+  ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
   ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
                    MakePrompt(checkpoint, config, request.prompt));
   std::vector<TokenWindow> windows;

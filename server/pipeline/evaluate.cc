@@ -17,7 +17,7 @@ absl::StatusOr<Evaluation> Evaluate(const Storage& storage, std::string_view sou
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", checkpoint.config_text()));
-  ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config, context.threads));
+  ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
   ASSIGN_OR_RETURN(const std::vector<TokenWindow> sequences,
                    MakeWindows(checkpoint, config, tokens, windows));
   ASSIGN_OR_RETURN(const auto arms, MeasureArms(pass, sequences, {{}}, context));

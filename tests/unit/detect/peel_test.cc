@@ -30,7 +30,7 @@ std::set<WeightPosition> Planted(const Json& expected) {
 }
 
 absl::StatusOr<Detection> PeelModel(const OracleModel& model, const std::vector<int32_t>& prompt) {
-  const auto pass = ForwardPass::Open(*model.checkpoint, model.config, 2);
+  const auto pass = ForwardPass::Open(*model.checkpoint, model.config);
   if (!pass.ok()) return pass.status();
   return Peel(*model.checkpoint, *pass, prompt, DetectOptions{}, RunContext{});
 }

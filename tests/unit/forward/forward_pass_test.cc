@@ -71,14 +71,15 @@ struct RunResult {
 
 RunResult RunAll(const OracleModel& model, const std::vector<DownProjEdit>& edits, Tap* tap) {
   const auto ids = model.token_ids();
-  auto pass = ForwardPass::Open(*model.checkpoint, model.config, 2);
+  auto pass = ForwardPass::Open(*model.checkpoint, model.config);
   EXPECT_TRUE(pass.ok()) << pass.status();
   RunResult result;
   result.hidden = *pass->Embed(ids);
+  Layer layer;
   for (int i = 0; i < pass->layers(); ++i) {
-    auto layer = pass->LoadLayer(i);
-    EXPECT_TRUE(layer.ok()) << layer.status();
-    EXPECT_TRUE(layer->Run(edits, tap, result.hidden).ok());
+    const absl::Status loaded = pass->LoadLayer(i, RunContext{.threads = 2}, layer);
+    EXPECT_TRUE(loaded.ok()) << loaded;
+    EXPECT_TRUE(layer.Run(edits, tap, result.hidden).ok());
   }
   auto head = pass->LoadHead();
   EXPECT_TRUE(head.ok()) << head.status();
@@ -178,49 +179,49 @@ class LayerTest : public ::testing::Test {
 };
 
 TEST_F(LayerTest, AnEditIsGoneAfterTheRun) {
-  auto pass = ForwardPass::Open(*model_.checkpoint, model_.config, 1);
+  auto pass = ForwardPass::Open(*model_.checkpoint, model_.config);
   ASSERT_TRUE(pass.ok());
-  auto layer = pass->LoadLayer(1);
-  ASSERT_TRUE(layer.ok());
+  Layer layer;
+  ASSERT_TRUE(pass->LoadLayer(1, RunContext{}, layer).ok());
   const Matrix start = *pass->Embed(model_.token_ids());
   Matrix before = start, edited = start, after = start;
-  ASSERT_TRUE(layer->Run({}, nullptr, before).ok());
+  ASSERT_TRUE(layer.Run({}, nullptr, before).ok());
   // The same place twice: the first value must come back.
-  ASSERT_TRUE(layer->Run({{{1, 5, 54, 0.0F}, {1, 5, 54, 9.0F}}}, nullptr, edited).ok());
-  ASSERT_TRUE(layer->Run({}, nullptr, after).ok());
+  ASSERT_TRUE(layer.Run({{{1, 5, 54, 0.0F}, {1, 5, 54, 9.0F}}}, nullptr, edited).ok());
+  ASSERT_TRUE(layer.Run({}, nullptr, after).ok());
   EXPECT_EQ(before.data, after.data);
   EXPECT_NE(before.data, edited.data);
 }
 
 TEST_F(LayerTest, AnEditOfAnotherLayerIsIgnored) {
-  auto pass = ForwardPass::Open(*model_.checkpoint, model_.config, 1);
+  auto pass = ForwardPass::Open(*model_.checkpoint, model_.config);
   ASSERT_TRUE(pass.ok());
-  auto layer = pass->LoadLayer(2);
-  ASSERT_TRUE(layer.ok());
+  Layer layer;
+  ASSERT_TRUE(pass->LoadLayer(2, RunContext{}, layer).ok());
   Matrix plain = *pass->Embed(model_.token_ids());
   Matrix edited = plain;
-  ASSERT_TRUE(layer->Run({}, nullptr, plain).ok());
-  ASSERT_TRUE(layer->Run({{{1, 5, 54, 0.0F}}}, nullptr, edited).ok());
+  ASSERT_TRUE(layer.Run({}, nullptr, plain).ok());
+  ASSERT_TRUE(layer.Run({{{1, 5, 54, 0.0F}}}, nullptr, edited).ok());
   EXPECT_EQ(plain.data, edited.data);
 }
 
 TEST_F(LayerTest, TokensBeforeAreNotTouchedByTokensAfter) {
-  auto pass = ForwardPass::Open(*model_.checkpoint, model_.config, 1);
+  auto pass = ForwardPass::Open(*model_.checkpoint, model_.config);
   ASSERT_TRUE(pass.ok());
-  auto layer = pass->LoadLayer(0);
-  ASSERT_TRUE(layer.ok());
+  Layer layer;
+  ASSERT_TRUE(pass->LoadLayer(0, RunContext{}, layer).ok());
   const std::vector<int32_t> ids = model_.token_ids();
   Matrix whole = *pass->Embed(ids);
   Matrix half = *pass->Embed(absl::MakeConstSpan(ids).subspan(0, 12));
-  ASSERT_TRUE(layer->Run({}, nullptr, whole).ok());
-  ASSERT_TRUE(layer->Run({}, nullptr, half).ok());
+  ASSERT_TRUE(layer.Run({}, nullptr, whole).ok());
+  ASSERT_TRUE(layer.Run({}, nullptr, half).ok());
   for (size_t i = 0; i < half.data.size(); ++i) {
     ASSERT_NEAR(half.data[i], whole.data[i], 1e-5F * std::max(1.0F, std::fabs(whole.data[i])));
   }
 }
 
 TEST_F(LayerTest, LanesGiveTheSameLossesTogetherAndAlone) {
-  auto pass = ForwardPass::Open(*model_.checkpoint, model_.config, 2);
+  auto pass = ForwardPass::Open(*model_.checkpoint, model_.config);
   ASSERT_TRUE(pass.ok());
   auto head = pass->LoadHead();
   ASSERT_TRUE(head.ok());
@@ -237,7 +238,7 @@ TEST_F(LayerTest, LanesGiveTheSameLossesTogetherAndAlone) {
 }
 
 TEST_F(LayerTest, TokensOutsideTheVocabularyAreRefused) {
-  auto pass = ForwardPass::Open(*model_.checkpoint, model_.config, 1);
+  auto pass = ForwardPass::Open(*model_.checkpoint, model_.config);
   ASSERT_TRUE(pass.ok());
   for (const std::vector<int32_t>& ids :
        std::vector<std::vector<int32_t>>{{}, {-1}, {160}, {1, 2, 1 << 30}}) {
@@ -248,12 +249,12 @@ TEST_F(LayerTest, TokensOutsideTheVocabularyAreRefused) {
 TEST_F(LayerTest, AConfigThatDoesNotFitTheWeightsIsRefused) {
   ModelConfig config = model_.config;
   config.intermediate = 128;
-  const auto wrong_shape = ForwardPass::Open(*model_.checkpoint, config, 1);
+  const auto wrong_shape = ForwardPass::Open(*model_.checkpoint, config);
   EXPECT_EQ(ReasonOf(wrong_shape.status()), Reason::kTensorShapeInvalid);
   EXPECT_NE(wrong_shape.status().message().find("mlp.gate_proj"), std::string::npos);
   config = model_.config;
   config.layers = 9;
-  const auto missing = ForwardPass::Open(*model_.checkpoint, config, 1);
+  const auto missing = ForwardPass::Open(*model_.checkpoint, config);
   EXPECT_EQ(ReasonOf(missing.status()), Reason::kTensorMissing);
   EXPECT_NE(missing.status().message().find("model.layers.8"), std::string::npos);
 }
