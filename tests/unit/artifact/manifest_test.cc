@@ -1,0 +1,151 @@
+#include "artifact/manifest.h"
+
+#include <limits>
+#include <set>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/written_artifact.h"
+
+namespace linchpin {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::vector<std::string> KeysOf(const Json& object) {
+  std::vector<std::string> keys;
+  for (const auto& item : object.items()) keys.push_back(item.key());
+  return keys;
+}
+
+TEST(ShortestNumberTest, ReadsBackAsTheSameFloat) {
+  for (const float value : {5.8757F, 0.1F, -24881.6F, 1e-30F, 3.4028235e38F, 0.0F}) {
+    const Json json = ShortestNumber(value);
+    EXPECT_EQ(static_cast<float>(json.get<double>()), value);
+  }
+  EXPECT_EQ(ShortestNumber(5.8757F).dump(), "5.8757");
+  EXPECT_EQ(ShortestNumber(std::numeric_limits<float>::quiet_NaN()).dump(), "null");
+  EXPECT_EQ(ShortestNumber(-std::numeric_limits<float>::infinity()).dump(), "null");
+}
+
+TEST(DetectionToJsonTest, HasTheDocumentedKeys) {
+  const Json json = DetectionToJson(SomeDetection());
+  EXPECT_THAT(KeysOf(json), ElementsAre("verdict", "super_weights", "super_activations", "layers",
+                                        "proof", "prompt", "thresholds", "published"));
+  EXPECT_EQ(json["verdict"], "several");
+  const Json& weight = json["super_weights"][0];
+  EXPECT_EQ(weight["tensor"], "model.layers.1.mlp.down_proj.weight");
+  EXPECT_EQ(weight["row"], 3);
+  EXPECT_EQ(weight["column"], 77);
+  EXPECT_EQ(weight["value"].dump(), "5.8757");
+  EXPECT_EQ(weight["class"], "critical");
+  for (const char* unknown : {"expert", "weight_only_rank", "agreement", "published"}) {
+    ASSERT_TRUE(weight.contains(unknown));
+    EXPECT_TRUE(weight[unknown].is_null());
+  }
+  EXPECT_EQ(json["super_activations"][0]["carrier"], "many");
+  EXPECT_EQ(json["layers"][0]["down_proj_input"].dump(),
+            R"({"token":9,"channel":173,"value":-7.61})");
+  EXPECT_THAT(KeysOf(json["layers"][0]["residual"]),
+              ElementsAre("token", "channel", "value", "median_abs"));
+  EXPECT_EQ(json["proof"]["window"], 256);
+  EXPECT_EQ(json["proof"]["alone"][0]["interval"].dump(), "[4.9,6.2]");
+  EXPECT_EQ(json["proof"]["null"].size(), 2U);
+  EXPECT_EQ(json["prompt"].dump(), R"({"token_ids":[1,17,4]})");
+}
+
+TEST(DetectionToJsonTest, WithoutAProofItIsNull) {
+  Detection detection = SomeDetection();
+  detection.proof.reset();
+  EXPECT_TRUE(DetectionToJson(detection)["proof"].is_null());
+  detection = SomeDetection();
+  detection.proof->joint.reset();
+  detection.proof->tokens += 1;
+  EXPECT_TRUE(DetectionToJson(detection)["proof"]["joint"].is_null());
+  EXPECT_TRUE(DetectionToJson(detection)["proof"]["window"].is_null()) << "of unequal length";
+}
+
+// Holds the required keys of a schema object against an instance, all the way down.
+void ExpectKeys(const Json& root, Json schema, const Json& value, const std::string& where) {
+  if (schema.contains("oneOf")) schema = schema["oneOf"][value.is_null() ? 0 : 1];
+  if (schema.contains("$ref")) {
+    const std::string name = schema["$ref"].get<std::string>().substr(sizeof("#/$defs/") - 1);
+    ASSERT_TRUE(root["$defs"].contains(name)) << where;
+    schema = root["$defs"][name];
+  }
+  if (schema.contains("items")) {
+    ASSERT_TRUE(value.is_array()) << where;
+    for (const Json& item : value) ExpectKeys(root, schema["items"], item, where + "[]");
+  }
+  if (!schema.contains("properties")) return;
+  EXPECT_EQ(schema["additionalProperties"], false) << where;
+  std::set<std::string> required;
+  for (const Json& key : schema["required"]) required.insert(key);
+  std::set<std::string> present;
+  for (const auto& item : value.items()) {
+    present.insert(item.key());
+    ASSERT_TRUE(schema["properties"].contains(item.key())) << where << "." << item.key();
+    ExpectKeys(root, schema["properties"][item.key()], item.value(), where + "." + item.key());
+  }
+  EXPECT_EQ(present, required) << where;
+}
+
+class ManifestTest : public ::testing::Test {
+ protected:
+  ManifestTest() {
+    PutTinyCheckpoint(storage_, "dir/in", {.shards = 2});
+    const absl::Status status =
+        WriteArtifact(storage_, "dir/in", "out", {.preserve = Preserve::kScale},
+                      {{{"model.layers.1.mlp.down_proj.weight", 3, 77}, 0.5F}});
+    EXPECT_TRUE(status.ok()) << status;
+    text_ = ToText(storage_.Get("out/linchpin.json"));
+    manifest_ = *ParseJson("linchpin.json", text_, Reason::kConfigInvalid);
+  }
+
+  MemoryStorage storage_;
+  std::string text_;
+  Json manifest_;
+};
+
+TEST_F(ManifestTest, HasExactlyTheKeysOfItsSchema) {
+  const absl::StatusOr<Json> schema =
+      ParseJson("linchpin.schema.json", ManifestSchema(), Reason::kConfigInvalid);
+  ASSERT_TRUE(schema.ok()) << schema.status();
+  EXPECT_EQ((*schema)["$schema"], "https://json-schema.org/draft/2020-12/schema");
+  ExpectKeys(*schema, *schema, manifest_, "manifest");
+}
+
+TEST_F(ManifestTest, SaysWhatWasAskedAndWhatWasDone) {
+  EXPECT_EQ(manifest_["options"].dump(),
+            R"({"scheme":"w4a16","group_size":"auto","scale":"signed","preserve":"scale"})");
+  EXPECT_EQ(manifest_["tensors"].size(), 20U);
+  const Json& quantized = manifest_["tensors"][2];
+  EXPECT_EQ(quantized["action"], "quantized");
+  EXPECT_EQ(quantized["scheme"], "w4a16");
+  EXPECT_EQ(quantized["group_size"], 32);
+  EXPECT_TRUE(quantized["kept_because"].is_null());
+  EXPECT_EQ(manifest_["tensors"][0]["kept_because"], "embedding");
+  EXPECT_TRUE(manifest_["tensors"][0]["scheme"].is_null());
+}
+
+TEST_F(ManifestTest, FilesHaveTheirDigests) {
+  for (const Json& file : manifest_["output"]["files"]) {
+    const std::string text = ToText(storage_.Get("out/" + file["name"].get<std::string>()));
+    EXPECT_EQ(file["size"], text.size());
+    EXPECT_EQ(file["sha256"], Sha256Hex(text));
+  }
+  EXPECT_EQ(manifest_["output"]["files"].size(), 6U) << "all but the manifest";
+  EXPECT_EQ(manifest_["source"]["files"].size(), 6U);
+}
+
+TEST_F(ManifestTest, IsTextForPeopleAndEndsInANewline) {
+  EXPECT_THAT(text_, ::testing::StartsWith("{\n  \"manifest_version\": 1,\n  \"tool\": {\n"));
+  EXPECT_THAT(text_, ::testing::EndsWith("\n}\n"));
+  EXPECT_EQ(SerializeManifest(manifest_), text_);
+}
+
+}  // namespace
+}  // namespace linchpin

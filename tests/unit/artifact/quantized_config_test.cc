@@ -1,0 +1,59 @@
+#include <string>
+
+#include "artifact/compressed_tensors.h"
+#include "base/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace linchpin {
+namespace {
+
+using ::testing::ElementsAre;
+
+Plan PlanOf(int64_t group_size) {
+  Plan plan;
+  plan.group_size = group_size;
+  plan.ignored_modules = {"lm_head", "model.layers.1.mlp.down_proj"};
+  return plan;
+}
+
+TEST(QuantizedConfigTest, IsTheDocumentedObject) {
+  const absl::StatusOr<Json> config = QuantizedConfig("{}", PlanOf(128));
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ((*config)["quantization_config"].dump(),
+            R"({"quant_method":"compressed-tensors","format":"pack-quantized",)"
+            R"("quantization_status":"compressed",)"
+            R"("ignore":["lm_head","model.layers.1.mlp.down_proj"],)"
+            R"("config_groups":{"group_0":{"targets":["Linear"],"input_activations":null,)"
+            R"("output_activations":null,"weights":{"num_bits":4,"type":"int","symmetric":true,)"
+            R"("strategy":"group","group_size":128,"dynamic":false}}}})");
+}
+
+TEST(QuantizedConfigTest, PerChannelHasNoGroupSize) {
+  const absl::StatusOr<Json> config = QuantizedConfig("{}", PlanOf(-1));
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ((*config)["quantization_config"]["config_groups"]["group_0"]["weights"].dump(),
+            R"({"num_bits":4,"type":"int","symmetric":true,"strategy":"channel","dynamic":false})");
+}
+
+TEST(QuantizedConfigTest, KeepsEveryKeyInItsOrder) {
+  const std::string source =
+      R"({"z":1,"a":{"y":null,"x":[1.5,1e-06,10000.0]},"m":"Größe","big":18446744073709551615})";
+  absl::StatusOr<Json> config = QuantizedConfig(source, PlanOf(64));
+  ASSERT_TRUE(config.ok());
+  std::vector<std::string> keys;
+  for (const auto& item : config->items()) keys.push_back(item.key());
+  EXPECT_THAT(keys, ElementsAre("z", "a", "m", "big", "quantization_config"));
+  config->erase("quantization_config");
+  EXPECT_EQ(config->dump(), source);
+}
+
+TEST(QuantizedConfigTest, RefusesWhatIsNoConfig) {
+  EXPECT_EQ(ReasonOf(QuantizedConfig("[]", PlanOf(64)).status()), Reason::kConfigInvalid);
+  EXPECT_EQ(ReasonOf(QuantizedConfig("{", PlanOf(64)).status()), Reason::kConfigInvalid);
+  EXPECT_EQ(ReasonOf(QuantizedConfig(R"({"quantization_config":{}})", PlanOf(64)).status()),
+            Reason::kFeatureUnsupported);
+}
+
+}  // namespace
+}  // namespace linchpin
