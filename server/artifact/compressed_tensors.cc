@@ -5,7 +5,7 @@
 #include <memory>
 #include <utility>
 
-#include "artifact/parallel.h"
+#include "base/parallel.h"
 #include "artifact/progress_meter.h"
 #include "artifact/shard_files.h"
 #include "fmt/format.h"

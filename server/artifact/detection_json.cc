@@ -94,6 +94,7 @@ Json ToJson(const DetectOptions& options) {
           {"peak_over_largest", ShortestNumber(options.peak_over_largest)},
           {"keep_fraction", ShortestNumber(options.keep_fraction)},
           {"keep_layers", ShortestNumber(options.keep_layers)},
+          {"min_later", ShortestNumber(options.min_later)},
           {"min_jump", ShortestNumber(options.min_jump)},
           {"max_contributors", options.max_contributors},
           {"explain_low", ShortestNumber(options.explain_low)},

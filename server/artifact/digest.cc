@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "artifact/parallel.h"
+#include "base/parallel.h"
 #include "fmt/format.h"
 #include "format/shard_index.h"
 

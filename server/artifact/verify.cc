@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "artifact/manifest_claims.h"
-#include "artifact/parallel.h"
+#include "base/parallel.h"
 #include "base/status.h"
 #include "fmt/format.h"
 
