@@ -7,6 +7,7 @@
 // never changed or reused.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <string_view>
@@ -81,6 +82,10 @@ Reason ReasonOf(const absl::Status& status);
 // in ErrorInfo.metadata.  DetailsOf gives them back by key.
 absl::Status WithDetail(absl::Status status, std::string_view key, std::string_view value);
 std::map<std::string, std::string> DetailsOf(const absl::Status& status);
+
+// Bytes of the UTF-8 sequence that `text` begins with, 1 to 4; 0 if it begins
+// with none.  Shortest forms only, no surrogates.
+size_t Utf8Length(std::string_view text);
 
 }  // namespace linchpin
 

@@ -21,6 +21,16 @@ bool IsForeignWeights(std::string_view name) {
                      [name](std::string_view suffix) { return name.ends_with(suffix); });
 }
 
+// Names go into manifests and messages, which are UTF-8.
+bool IsUtf8(std::string_view text) {
+  while (!text.empty()) {
+    const size_t length = Utf8Length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
 absl::Status NotACheckpoint(std::string_view path, std::string_view why, std::string_view remedy) {
   return Error(Reason::kNotACheckpoint, path, why, remedy);
 }
@@ -91,6 +101,10 @@ absl::StatusOr<CheckpointFiles> FindCheckpointFiles(const Storage& storage, std:
     files.single = kSingleShardName;
   }
   for (const FileEntry& file : listing) {
+    if (!IsUtf8(file.name)) {
+      return NotACheckpoint(path, fmt::format("the file name {} is not UTF-8", file.name),
+                            "rename it");
+    }
     const bool own = file.name == kConfigName || file.name == kShardIndexName;
     if (!own && !file.name.ends_with(kSafetensors) && !IsForeignWeights(file.name)) {
       files.other.push_back(file);
