@@ -3,7 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "client/errors.h"
-#include "tests/unit/client/scratch_directory.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/unit/client/directory_content.h"
 
 namespace linchpin {
 namespace {
@@ -43,7 +44,7 @@ class ArtifactDownloadTest : public testing::Test {
     ASSERT_TRUE(download_->Take(End(data)).ok());
   }
 
-  ScratchDirectory scratch_;
+  TemporaryDirectory scratch_;
   std::unique_ptr<ArtifactDownload> download_;
 };
 
@@ -57,9 +58,9 @@ TEST_F(ArtifactDownloadTest, AppearsWholeAtCommit) {
   EXPECT_FALSE(fs::exists(scratch_ / "out"));
   ASSERT_TRUE(download_->Commit().ok());
   download_.reset();
-  EXPECT_EQ(scratch_.Read("out/config.json"), "{}");
-  EXPECT_EQ(scratch_.Read("out/sub/model"), "12345");
-  EXPECT_EQ(scratch_.Count(), 1U);
+  EXPECT_EQ(ReadAll(scratch_ / "out/config.json"), "{}");
+  EXPECT_EQ(ReadAll(scratch_ / "out/sub/model"), "12345");
+  EXPECT_EQ(EntryCount(scratch_.path()), 1U);
 }
 
 TEST_F(ArtifactDownloadTest, LeavesNothingUnlessCommitted) {
@@ -68,7 +69,7 @@ TEST_F(ArtifactDownloadTest, LeavesNothingUnlessCommitted) {
   ASSERT_TRUE(download_->Take(Header("b", 5)).ok());
   EXPECT_EQ(ReasonOf(download_->Commit()), "STREAM_INVALID");
   download_.reset();
-  EXPECT_EQ(scratch_.Count(), 0U);
+  EXPECT_EQ(EntryCount(scratch_.path()), 0U);
 }
 
 TEST_F(ArtifactDownloadTest, RefusesWhatExists) {
@@ -85,8 +86,8 @@ TEST_F(ArtifactDownloadTest, DoesNotReplaceWhatCameMeanwhile) {
   scratch_.Write("out/theirs", "x");
   EXPECT_EQ(ReasonOf(download_->Commit()), "OUTPUT_EXISTS");
   download_.reset();
-  EXPECT_EQ(scratch_.Read("out/theirs"), "x");
-  EXPECT_EQ(scratch_.Count(), 1U);
+  EXPECT_EQ(ReadAll(scratch_ / "out/theirs"), "x");
+  EXPECT_EQ(EntryCount(scratch_.path()), 1U);
 }
 
 TEST_F(ArtifactDownloadTest, ReplacesTheWholeDirectoryWhereAsked) {
@@ -96,8 +97,8 @@ TEST_F(ArtifactDownloadTest, ReplacesTheWholeDirectoryWhereAsked) {
   ASSERT_TRUE(download_->Commit().ok());
   download_.reset();
   EXPECT_FALSE(fs::exists(scratch_ / "out/old"));
-  EXPECT_EQ(scratch_.Read("out/new"), "1");
-  EXPECT_EQ(scratch_.Count(), 1U);
+  EXPECT_EQ(ReadAll(scratch_ / "out/new"), "1");
+  EXPECT_EQ(EntryCount(scratch_.path()), 1U);
 }
 
 TEST_F(ArtifactDownloadTest, TrustsNoName) {

@@ -4,7 +4,7 @@
 
 #include "client/errors.h"
 #include "client/sha256.h"
-#include "tests/unit/client/scratch_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace linchpin {
 namespace {
@@ -19,7 +19,7 @@ std::string Digest(const std::string& text) {
 }
 
 TEST(ListUpload, TakesFilesByNameAndLeavesHiddenOnesOut) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   scratch.Write("model.safetensors", "12345");
   scratch.Write("config.json", "{}");
   scratch.Write("sub/tokenizer.json", "abc");
@@ -42,7 +42,7 @@ TEST(ListUpload, NamesADirectoryThatIsNotThere) {
 }
 
 TEST(SendFiles, FramesEveryFileAndFinishes) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   std::string large((2 << 20) + 3, 'x');
   large[1 << 20] = 'y';
   scratch.Write("a", large);
@@ -66,7 +66,7 @@ TEST(SendFiles, FramesEveryFileAndFinishes) {
 }
 
 TEST(SendFiles, StopsWhereTheServerDoes) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   scratch.Write("a", "123");
   int sent = 0;
   EXPECT_TRUE(SendFiles(scratch.path(), {{"a", 3}, {"a", 3}}, [&](const auto&) {
@@ -76,7 +76,7 @@ TEST(SendFiles, StopsWhereTheServerDoes) {
 }
 
 TEST(SendFiles, NeverFinishesAfterAFileThatShrank) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   scratch.Write("a", "123");
   bool finished = false;
   const grpc::Status status = SendFiles(scratch.path(), {{"a", 4}}, [&](const auto& part) {

@@ -11,7 +11,8 @@
 #include "client/requests.h"
 #include "client/sha256.h"
 #include "grpcpp/server_builder.h"
-#include "tests/unit/client/scratch_directory.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/unit/client/directory_content.h"
 
 namespace linchpin {
 namespace {
@@ -102,7 +103,7 @@ class CallsTest : public testing::Test {
   PlayedServer played_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<v1::CompressionService::Stub> stub_;
-  ScratchDirectory scratch_;
+  TemporaryDirectory scratch_;
 };
 
 TEST_F(CallsTest, UnaryCallReturnsItsResponse) {
@@ -160,12 +161,11 @@ TEST_F(CallsTest, UploadWritesWhatComesBack) {
   scratch_.Write("model/config.json", "abc");
   scratch_.Write("model/sub/w", std::string(3 << 20, 'z'));
   v1::CompressionResult result;
-  ASSERT_TRUE(CompressByUpload(settings(), {}, (scratch_ / "model").string(),
-                               (scratch_ / "out").string(), false, result)
-                  .ok());
+  ASSERT_TRUE(
+      CompressByUpload(settings(), {}, scratch_ / "model", scratch_ / "out", false, result).ok());
   EXPECT_EQ(result.bytes_in(), 2U);
-  EXPECT_EQ(scratch_.Read("out/config.json"), "ABC");
-  EXPECT_EQ(scratch_.Read("out/sub/w"), std::string(3 << 20, 'Z'));
+  EXPECT_EQ(ReadAll(scratch_ / "out/config.json"), "ABC");
+  EXPECT_EQ(ReadAll(scratch_ / "out/sub/w"), std::string(3 << 20, 'Z'));
 }
 
 TEST_F(CallsTest, UploadLeavesNothingAfterAnError) {
@@ -173,13 +173,13 @@ TEST_F(CallsTest, UploadLeavesNothingAfterAnError) {
   scratch_.Write("refusing/refused", "abc");
   v1::CompressionResult result;
   const auto reason = [&](const std::string& model) {
-    return ReasonOf(CompressByUpload(settings(), {}, (scratch_ / model).string(),
-                                     (scratch_ / "out").string(), false, result));
+    return ReasonOf(
+        CompressByUpload(settings(), {}, scratch_ / model, scratch_ / "out", false, result));
   };
   EXPECT_EQ(reason("lying"), "DIGEST_MISMATCH");
   EXPECT_EQ(reason("refusing"), "FORMAT_REFUSED");
   EXPECT_EQ(reason("nowhere"), "SOURCE_NOT_FOUND");
-  EXPECT_EQ(scratch_.Count(), 2U);
+  EXPECT_EQ(EntryCount(scratch_.path()), 2U);
 }
 
 }  // namespace

@@ -3,7 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "client/errors.h"
-#include "tests/unit/client/scratch_directory.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/unit/client/directory_content.h"
 
 namespace linchpin {
 namespace {
@@ -11,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 
 TEST(ReadLocalFile, ReadsAllBytes) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   const std::string text("a\0b\r\n\xff", 6);
   scratch.Write("f", text);
   std::string read;
@@ -20,30 +21,30 @@ TEST(ReadLocalFile, ReadsAllBytes) {
 }
 
 TEST(ReadLocalFile, RefusesByNameWhatIsMissingOrTooLarge) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   scratch.Write("f", "1234567");
   std::string read;
   EXPECT_EQ(ReasonOf(ReadLocalFile(scratch / "f", 6, read)), "OPTION_INVALID");
   const grpc::Status missing = ReadLocalFile(scratch / "g", 6, read);
   EXPECT_EQ(ReasonOf(missing), "SOURCE_NOT_FOUND");
-  EXPECT_NE(missing.error_message().find((scratch / "g").string()), std::string::npos);
+  EXPECT_NE(missing.error_message().find(scratch / "g"), std::string::npos);
   EXPECT_FALSE(ReadLocalFile(scratch.path(), 6, read).ok());
 }
 
 TEST(WriteLocalFile, ReplacesAndLeavesNothingElse) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   ASSERT_TRUE(WriteLocalFile(scratch / "f", "old").ok());
   ASSERT_TRUE(WriteLocalFile(scratch / "f", "new").ok());
-  EXPECT_EQ(scratch.Read("f"), "new");
-  EXPECT_EQ(scratch.Count(), 1U);
+  EXPECT_EQ(ReadAll(scratch / "f"), "new");
+  EXPECT_EQ(EntryCount(scratch.path()), 1U);
 }
 
 TEST(WriteLocalFile, FailsCleanly) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   EXPECT_EQ(ReasonOf(WriteLocalFile(scratch / "no/f", "x")), "SOURCE_NOT_FOUND");
   fs::create_directory(scratch / "d");
   EXPECT_FALSE(WriteLocalFile(scratch / "d", "x").ok());
-  EXPECT_EQ(scratch.Count(), 1U);
+  EXPECT_EQ(EntryCount(scratch.path()), 1U);
 }
 
 TEST(AbsolutePath, MakesRelativePathsAbsolute) {
@@ -56,7 +57,7 @@ TEST(AbsolutePath, MakesRelativePathsAbsolute) {
 }
 
 TEST(ResolvedPath, FollowsLinksToTheDirectoryButKeepsAFilesName) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   const fs::path root = fs::canonical(scratch.path());
   scratch.Write("real/blob", "x");
   fs::create_directory_symlink(root / "real", root / "link");

