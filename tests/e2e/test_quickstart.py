@@ -1,0 +1,45 @@
+"""deploy/quickstart.sh, as a stranger runs it."""
+
+import pathlib
+import re
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def quickstart(*arguments):
+    return subprocess.run(["bash", str(ROOT / "deploy/quickstart.sh"), *map(str, arguments)],
+                          capture_output=True, text=True, check=False, timeout=1500,
+                          stdin=subprocess.DEVNULL)
+
+
+def servers():
+    return subprocess.run(["pgrep", "-f", str(ROOT / "build/release/bin/linchpin-server")],
+                          capture_output=True, text=True, check=False).stdout.split()
+
+
+def test_shows_the_whole_story_and_stops_its_server():
+    before = servers()
+    result = quickstart()
+    assert result.returncode == 0, result.stderr
+    for line in (r"^verdict +single: ", r"x[\d,.]+ without the super weights", r" critical$",
+                 r" bit for bit$", r"times smaller", r"^matches +\d+ files checked",
+                 r'^linchpin_jobs_total\{kind="compress",result="ok"\} 1$',
+                 r"^linchpin_super_weights_detected_total 1$", r"^Done in "):
+        assert re.search(line, result.stdout, re.MULTILINE), (line, result.stdout)
+    assert servers() == before
+
+
+def test_compresses_a_model_into_a_place_of_the_callers(shared, tmp_path):
+    result = quickstart(shared / "models/tinystories-656k/bf16", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out/linchpin.json").exists()
+    again = quickstart(shared / "models/tinystories-656k/bf16", tmp_path / "out")
+    assert again.returncode == 1
+    assert f"{tmp_path / 'out'}: exists" in again.stderr
+
+
+def test_names_a_model_that_is_not_there(tmp_path):
+    result = quickstart(tmp_path / "none")
+    assert result.returncode == 1
+    assert str(tmp_path / "none") in result.stderr
