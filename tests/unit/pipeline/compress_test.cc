@@ -1,0 +1,154 @@
+// The whole path on the demonstration model, in memory.
+#include "pipeline/compress.h"
+
+#include <stop_token>
+
+#include "artifact/verify.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "pipeline/demo_model.h"
+#include "pipeline/evaluate.h"
+#include "storage/memory_storage.h"
+#include "tests/support/safetensors_file.h"
+
+namespace linchpin {
+namespace {
+
+using ::testing::HasSubstr;
+
+class CompressTest : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(WriteDemoModel(storage_, "/demo").ok()); }
+
+  absl::StatusOr<CompressResult> Run(const QuantizeOptions& quantize,
+                                     std::string_view destination = "/out",
+                                     RunContext context = RunContext{.threads = 2}) {
+    return Compress(storage_, "/demo", storage_, destination, {.quantize = quantize}, context);
+  }
+
+  MemoryStorage storage_;
+};
+
+TEST_F(CompressTest, WritesAnArtifactThatHoldsAgainstItsManifest) {
+  const auto result = Run({});
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_LT(result->bytes_out, result->bytes_in / 2);
+  EXPECT_EQ(result->manifest, ToText(storage_.Get("/out/linchpin.json")));
+  const auto report = VerifyArtifact(storage_, "/out", RunContext{});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_THAT(report->mismatches, ::testing::IsEmpty());
+}
+
+TEST_F(CompressTest, KeepsTheSuperWeightBitForBit) {
+  for (const Preserve preserve : {Preserve::kTensor, Preserve::kScale}) {
+    for (const ScaleRule scale : {ScaleRule::kSigned, ScaleRule::kMinMax}) {
+      const std::string out = "/out" + std::string(NameOf(preserve)) + std::string(NameOf(scale));
+      const auto result = Run({.scale = scale, .preserve = preserve}, out);
+      ASSERT_TRUE(result.ok()) << result.status();
+      ASSERT_EQ(result->kept.size(), 1U);
+      EXPECT_TRUE(result->kept[0].exact) << out;
+      EXPECT_EQ(result->kept[0].stored_value, 2.5F) << out;
+    }
+  }
+}
+
+TEST_F(CompressTest, WithoutPreservingTheManifestSaysWhatIsStored) {
+  const auto result = Run({.scale = ScaleRule::kMinMax, .preserve = Preserve::kNone});
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_EQ(result->kept.size(), 1U);
+  EXPECT_FALSE(result->kept[0].exact);
+  EXPECT_NE(result->kept[0].stored_value, 2.5F);
+}
+
+TEST_F(CompressTest, TheSameInputGivesTheSameBytesOnAnyNumberOfThreads) {
+  ASSERT_TRUE(Run({}, "/one", RunContext{.threads = 1}).ok());
+  ASSERT_TRUE(Run({}, "/three", RunContext{.threads = 3}).ok());
+  for (const char* name : {"model.safetensors", "config.json", "linchpin.json", "tokens.json"}) {
+    EXPECT_EQ(*storage_.Get(std::string("/one/") + name),
+              *storage_.Get(std::string("/three/") + name))
+        << name;
+  }
+}
+
+TEST_F(CompressTest, TheSourceIsNotTouched) {
+  const auto before = *storage_.Get("/demo/model.safetensors");
+  ASSERT_TRUE(Run({}).ok());
+  EXPECT_EQ(before, *storage_.Get("/demo/model.safetensors"));
+}
+
+TEST_F(CompressTest, RefusesADestinationThatExists) {
+  ASSERT_TRUE(Run({}).ok());
+  EXPECT_EQ(ReasonOf(Run({}).status()), Reason::kOutputExists);
+}
+
+TEST_F(CompressTest, RefusesADestinationInsideTheSource) {
+  for (const char* inside : {"/demo/out", "/demo/a/b"}) {
+    const auto result = Run({}, inside);
+    EXPECT_EQ(ReasonOf(result.status()), Reason::kOptionInvalid) << inside;
+    EXPECT_THAT(std::string(result.status().message()), HasSubstr("inside the source"));
+  }
+}
+
+TEST_F(CompressTest, AGroupThatDividesNoRowIsRefusedBeforeAnythingRuns) {
+  // 96 divides neither 256 nor 512.
+  const auto result = Run({.group_size = 96});
+  EXPECT_EQ(ReasonOf(result.status()), Reason::kOptionInvalid);
+  EXPECT_EQ(storage_.Get("/out/config.json"), nullptr);
+}
+
+TEST_F(CompressTest, ACancelledJobLeavesNothing) {
+  std::stop_source stop;
+  stop.request_stop();
+  const auto result = Run({}, "/out", RunContext{.stop = stop.get_token()});
+  EXPECT_EQ(ReasonOf(result.status()), Reason::kCancelled);
+  EXPECT_EQ(storage_.Get("/out/config.json"), nullptr);
+  EXPECT_EQ(storage_.Get("/out/linchpin.json"), nullptr);
+}
+
+TEST_F(CompressTest, AnUnknownFamilyIsRefusedWithTheList) {
+  std::string config = ToText(storage_.Get("/demo/config.json"));
+  config.replace(config.find("\"llama\""), 7, "\"mamba\"");
+  storage_.Put("/demo/config.json", ToBytes(config));
+  const auto result = Run({});
+  EXPECT_EQ(ReasonOf(result.status()), Reason::kFamilyUnsupported);
+  EXPECT_THAT(std::string(result.status().message()), HasSubstr("mamba"));
+  EXPECT_THAT(std::string(result.status().message()), HasSubstr("llama"));
+}
+
+TEST_F(CompressTest, ThePlanTellsTheSizesThatTheArtifactHas) {
+  const auto plan = PlanCompression(storage_, "/demo", {.preserve = Preserve::kNone});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto result = Run({.preserve = Preserve::kNone});
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(plan->bytes_in(), result->bytes_in);
+  EXPECT_EQ(plan->bytes_out(), result->bytes_out);
+}
+
+class Listener : public RunObserver {
+ public:
+  void OnProgress(const Progress& progress) override { ++progress_[progress.stage]; }
+  void OnStageDone(Stage stage, double seconds, uint64_t, uint64_t) override {
+    EXPECT_GE(seconds, 0);
+    ++done_[stage];
+  }
+  void OnTensor(TensorAction action) override { ++tensors_[action]; }
+
+  std::map<Stage, int> progress_, done_;
+  std::map<TensorAction, int> tensors_;
+};
+
+TEST_F(CompressTest, TellsAnObserverWhatItDoes) {
+  Listener listener;
+  ASSERT_TRUE(Run({}, "/out", RunContext{.observer = &listener, .threads = 2}).ok());
+  for (const Stage stage : {Stage::kForward, Stage::kQuantize, Stage::kArtifact}) {
+    EXPECT_EQ(listener.done_[stage], 1) << StageName(stage);
+  }
+  EXPECT_GT(listener.progress_[Stage::kForward], 0);
+  // 5 layers of 7 linears; one of them is kept for its super weight.
+  EXPECT_EQ(listener.tensors_[TensorAction::kQuantized], 34);
+  EXPECT_EQ(listener.tensors_[TensorAction::kPreserved], 1);
+  EXPECT_EQ(listener.tensors_[TensorAction::kCopied], 13);
+}
+
+}  // namespace
+}  // namespace linchpin

@@ -1,0 +1,111 @@
+#include "pipeline/tokens.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "pipeline/demo_model.h"
+#include "storage/memory_storage.h"
+#include "tests/support/oracle_model.h"
+#include "tests/support/shared.h"
+
+namespace linchpin {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::SizeIs;
+using Windows = std::vector<std::vector<int32_t>>;
+
+class TokensTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(WriteDemoModel(storage_, "/demo").ok());
+    auto opened = Checkpoint::Open(storage_, "/demo");
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    checkpoint_ = std::make_unique<Checkpoint>(std::move(*opened));
+    config_ = *ModelConfig::Parse("config.json", checkpoint_->config_text());
+  }
+
+  absl::StatusOr<Windows> Cut(const TokenSource& source, const WindowOptions& windows = {}) {
+    return MakeWindows(*checkpoint_, config_, source, windows);
+  }
+
+  MemoryStorage storage_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+  ModelConfig config_;
+};
+
+TEST_F(TokensTest, IdsAreWindowsAlready) {
+  const auto windows = Cut({.ids = {{1, 2, 3}, {4, 5}}});
+  ASSERT_TRUE(windows.ok()) << windows.status();
+  EXPECT_THAT(*windows, ElementsAre(ElementsAre(1, 2, 3), ElementsAre(4, 5)));
+}
+
+TEST_F(TokensTest, BothOrNoneIsRefused) {
+  EXPECT_EQ(ReasonOf(Cut({}).status()), Reason::kOptionInvalid);
+  EXPECT_EQ(ReasonOf(Cut({.ids = {{1, 2}}, .text = "a"}).status()), Reason::kOptionInvalid);
+}
+
+TEST_F(TokensTest, ASequenceWithNothingToPredictIsRefused) {
+  EXPECT_EQ(ReasonOf(Cut({.ids = {{1}}}).status()), Reason::kTokensInvalid);
+  EXPECT_EQ(ReasonOf(Cut({.ids = {{1, 2}, {}}}).status()), Reason::kTokensInvalid);
+}
+
+TEST_F(TokensTest, IdsOutsideTheVocabularyAreRefused) {
+  EXPECT_EQ(ReasonOf(Cut({.ids = {{1, 512}}}).status()), Reason::kTokensInvalid);
+  EXPECT_EQ(ReasonOf(Cut({.ids = {{-1, 2}}}).status()), Reason::kTokensInvalid);
+}
+
+TEST_F(TokensTest, TextNeedsATokenizer) {
+  EXPECT_EQ(ReasonOf(Cut({.text = "hello"}).status()), Reason::kSourceNotFound);
+}
+
+TEST_F(TokensTest, AWindowOfOneTokenIsRefused) {
+  EXPECT_EQ(ReasonOf(Cut({.ids = {{1, 2}}}, {.size = 1}).status()), Reason::kOptionInvalid);
+  EXPECT_EQ(ReasonOf(Cut({.ids = {{1, 2}}}, {.count = 0}).status()), Reason::kOptionInvalid);
+}
+
+TEST_F(TokensTest, ThePromptDefaultsToBosAndFixedIds) {
+  const auto prompt = MakePrompt(*checkpoint_, config_, {});
+  ASSERT_TRUE(prompt.ok()) << prompt.status();
+  EXPECT_THAT(*prompt, SizeIs(16));
+  EXPECT_EQ(prompt->front(), 1);
+  for (const int32_t id : *prompt) {
+    EXPECT_GE(id, 0);
+    EXPECT_LT(id, 512);
+  }
+}
+
+TEST_F(TokensTest, AGivenPromptIsUsedAsItIs) {
+  const auto prompt = MakePrompt(*checkpoint_, config_, {.ids = {{7, 8, 9}}});
+  ASSERT_TRUE(prompt.ok()) << prompt.status();
+  EXPECT_THAT(*prompt, ElementsAre(7, 8, 9));
+}
+
+TEST(TokensOfTextTest, WindowsFollowOneAnotherEachAfterBos) {
+  LINCHPIN_NEEDS_SHARED();
+  const OracleModel model = OpenModel(SharedPath("models/tinystories-656k"));
+  const std::string text = ReadFileText(SharedPath("text/tinystories_sample_cs336.txt"));
+  const auto windows =
+      MakeWindows(*model.checkpoint, model.config, {.text = text}, {.size = 32, .count = 3});
+  ASSERT_TRUE(windows.ok()) << windows.status();
+  ASSERT_THAT(*windows, SizeIs(3));
+  const auto whole =
+      MakeWindows(*model.checkpoint, model.config, {.text = text}, {.size = 94, .count = 1});
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  std::vector<int32_t> joined = {1};
+  for (const auto& window : *windows) {
+    ASSERT_THAT(window, SizeIs(32));
+    EXPECT_EQ(window.front(), 1);
+    joined.insert(joined.end(), window.begin() + 1, window.end());
+  }
+  EXPECT_EQ(joined, whole->front());
+}
+
+TEST(TokensOfTextTest, TooShortATextIsRefused) {
+  LINCHPIN_NEEDS_SHARED();
+  const OracleModel model = OpenModel(SharedPath("models/tinystories-656k"));
+  const auto windows = MakeWindows(*model.checkpoint, model.config, {.text = "Once"}, {});
+  EXPECT_EQ(ReasonOf(windows.status()), Reason::kOptionInvalid);
+}
+
+}  // namespace
+}  // namespace linchpin
