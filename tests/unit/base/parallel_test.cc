@@ -1,4 +1,4 @@
-#include "artifact/parallel.h"
+#include "base/parallel.h"
 
 #include <atomic>
 #include <stdexcept>
