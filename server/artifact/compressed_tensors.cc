@@ -118,7 +118,7 @@ absl::StatusOr<std::vector<KeptWeight>> ReadBackAll(const Checkpoint& checkpoint
     }
   }
   std::vector<KeptWeight> kept;
-  for (PinnedWeight weight : plan.super_weights) {
+  for (const PinnedWeight& weight : plan.super_weights) {
     ASSIGN_OR_RETURN(const StoredTensor* source, checkpoint.Find(weight.position.tensor));
     WeightPosition stored = weight.position;
     stored.tensor = source->info.name;  // it may have been named by an alias
