@@ -86,6 +86,10 @@ absl::Status ParseShape(const ConfigFields& fields, ModelConfig& config) {
     return fields.Invalid("head_dim",
                           fmt::format("{} is odd, rotation needs pairs", config.head_dim));
   }
+  if (config.head_dim > kMaxWidth / config.heads) {
+    return fields.Invalid(
+        "head_dim", fmt::format("{} is too large for {} heads", config.head_dim, config.heads));
+  }
   ASSIGN_OR_RETURN(const auto positions,
                    fields.Integer("max_position_embeddings", 1, kMaxPositions));
   config.max_positions = positions.value_or(0);

@@ -187,6 +187,8 @@ TEST(ModelConfig, RefusesMissingMistypedAndImpossibleNumbers) {
   json = MinimalConfig();
   json["head_dim"] = 15;
   ExpectRefused(json, Reason::kConfigInvalid, "head_dim");
+  json["head_dim"] = int64_t{1} << 24;
+  ExpectRefused(json, Reason::kConfigInvalid, "head_dim");
   for (const char* key : {"rms_norm_eps", "rope_theta"}) {
     for (const Json& bad : {Json(0), Json(-1.0), Json("1")}) {
       json = MinimalConfig();
