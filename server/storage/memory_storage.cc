@@ -78,6 +78,17 @@ class MemoryWritableFile : public WritableFile {
   std::string path_;
 };
 
+// Zeros, or null where there is no memory for them.
+Bytes Allocate(uint64_t size) {
+  constexpr uint64_t kMost = uint64_t{1} << 40;
+  if (size > kMost) return nullptr;
+  try {
+    return std::make_shared<std::vector<std::byte>>(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
 // Keys are compared as text, so one spelling must do: no trailing slash.
 std::string Key(std::string_view path) {
   while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
@@ -118,15 +129,13 @@ class MemoryStorage::Output : public OutputDirectory {
                                                            uint64_t size) override {
     RETURN_IF_ERROR(CheckRelativeName(name));
     const std::string path = Below(path_) + std::string(name);
-    Bytes bytes;
-    try {
-      bytes = std::make_shared<std::vector<std::byte>>(size);
-    } catch (const std::exception&) {  // bad_alloc, or length_error past max_size
+    const Bytes bytes = Allocate(size);
+    if (bytes == nullptr) {
       return Error(Reason::kStorageFailed, path, fmt::format("no memory for {} bytes", size));
     }
     const std::lock_guard lock(mutex_);
     if (!pending_.emplace(path, bytes).second) return OutputExists(path);
-    return std::make_unique<MemoryWritableFile>(std::move(bytes), path);
+    return std::make_unique<MemoryWritableFile>(bytes, path);
   }
 
   absl::Status Commit() override {
