@@ -1,0 +1,34 @@
+// Everything that stands behind the RPCs.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include "jobs/job_runner.h"
+#include "jobs/ticker.h"
+#include "metrics/metrics.h"
+#include "service/engine.h"
+#include "storage/storage.h"
+
+namespace linchpin {
+
+inline constexpr uint64_t kChunkBytes = uint64_t{1} << 20;
+// A chunk fits four times; the rest is for the framing around it.
+inline constexpr uint64_t kMaxMessageBytes = (uint64_t{4} << 20) + (uint64_t{64} << 10);
+
+// References, all of which must outlive the server.
+struct Backend {
+  const Engine& engine;
+  const Storage& storage;  // where paths in calls lead
+  JobRunner& jobs;
+  Metrics& metrics;
+  Ticker& ticker;
+  int threads = 1;  // that one job may use
+  uint64_t max_artifact_bytes = uint64_t{1} << 30;
+  // A stream that stands still for so long, in either direction, is ended.
+  std::chrono::milliseconds idle_timeout{60'000};
+  // A caller hears something at least so often.
+  std::chrono::milliseconds heartbeat{5'000};
+};
+
+}  // namespace linchpin

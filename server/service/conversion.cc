@@ -1,0 +1,249 @@
+#include "service/conversion.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <utility>
+
+#include "base/status.h"
+#include "fmt/format.h"
+#include "service/status_conversion.h"
+
+namespace linchpin {
+namespace {
+
+// A value as the API and as the engine know it; the first row is the default.
+template <class Api, class Value>
+struct Row {
+  Api api;
+  Value value;
+};
+
+constexpr std::array kSchemes = {Row{v1::SCHEME_UNSPECIFIED, Scheme::kW4A16},
+                                 Row{v1::SCHEME_W4A16, Scheme::kW4A16}};
+constexpr std::array kScaleRules = {Row{v1::SCALE_RULE_UNSPECIFIED, ScaleRule::kSigned},
+                                    Row{v1::SCALE_RULE_SIGNED, ScaleRule::kSigned},
+                                    Row{v1::SCALE_RULE_MINMAX, ScaleRule::kMinMax}};
+constexpr std::array kPreserves = {
+    Row{v1::PRESERVE_UNSPECIFIED, Preserve::kTensor}, Row{v1::PRESERVE_TENSOR, Preserve::kTensor},
+    Row{v1::PRESERVE_SCALE, Preserve::kScale}, Row{v1::PRESERVE_NONE, Preserve::kNone}};
+constexpr std::array kProofLevels = {Row{v1::PROOF_LEVEL_UNSPECIFIED, ProofLevel::kNone},
+                                     Row{v1::PROOF_LEVEL_NONE, ProofLevel::kNone},
+                                     Row{v1::PROOF_LEVEL_JOINT, ProofLevel::kJoint}};
+constexpr std::array kWeightClasses = {Row{v1::WEIGHT_CLASS_UNSPECIFIED, WeightClass::kUnproven},
+                                       Row{v1::WEIGHT_CLASS_CRITICAL, WeightClass::kCritical},
+                                       Row{v1::WEIGHT_CLASS_JOINT, WeightClass::kJoint},
+                                       Row{v1::WEIGHT_CLASS_INERT, WeightClass::kInert}};
+constexpr std::array kVerdicts = {
+    Row{v1::VERDICT_UNSPECIFIED, Verdict::kUnproven}, Row{v1::VERDICT_SINGLE, Verdict::kSingle},
+    Row{v1::VERDICT_SEVERAL, Verdict::kSeveral},
+    Row{v1::VERDICT_DISTRIBUTED, Verdict::kDistributed}, Row{v1::VERDICT_NONE, Verdict::kNone}};
+
+// Proto3 enums are open: any number may arrive.
+template <class Api, class Value, size_t kRows>
+absl::StatusOr<Value> FromTable(const std::array<Row<Api, Value>, kRows>& table, Api api,
+                                std::string_view field) {
+  for (const auto& row : table) {
+    if (row.api == api) return row.value;
+  }
+  return Error(Reason::kOptionInvalid, field,
+               fmt::format("{} is not a value that this server knows", static_cast<int>(api)),
+               "GetCapabilities lists what is supported");
+}
+
+// The last match, since the first may be the default's second name.
+template <class Api, class Value, size_t kRows>
+Api ToTable(const std::array<Row<Api, Value>, kRows>& table, Value value) {
+  Api api = table.front().api;
+  for (const auto& row : table) {
+    if (row.value == value) api = row.api;
+  }
+  return api;
+}
+
+absl::StatusOr<int> PositiveOr(std::string_view field, int value, int least, int fallback) {
+  if (value == 0) return fallback;
+  if (value >= least) return value;
+  return Error(Reason::kOptionInvalid, field, fmt::format("it is {}", value),
+               fmt::format("give {} or more, or 0 for the default {}", least, fallback));
+}
+
+absl::Status CheckGroupSize(int32_t size) {
+  for (const int allowed : {-1, 0, 32, 64, 128}) {
+    if (size == allowed) return absl::OkStatus();
+  }
+  return Error(Reason::kOptionInvalid, "quantization.group_size", fmt::format("it is {}", size),
+               "give 32, 64, 128, -1 for one scale per channel, or 0 to let the server choose");
+}
+
+v1::Preserve PreserveOf(std::string_view how) {
+  if (how == "tensor") return v1::PRESERVE_TENSOR;
+  if (how == "scale") return v1::PRESERVE_SCALE;
+  return how == "none" ? v1::PRESERVE_NONE : v1::PRESERVE_UNSPECIFIED;
+}
+
+v1::SuperWeight ToProto(const SuperWeight& weight) {
+  v1::SuperWeight message;
+  message.set_tensor(ValidUtf8(weight.position.tensor));
+  message.set_layer(weight.layer);
+  message.set_row(weight.position.row);
+  message.set_column(weight.position.column);
+  message.set_value(weight.value);
+  message.set_share(weight.share);
+  message.set_weight_class(ToTable(kWeightClasses, weight.weight_class));
+  return message;
+}
+
+v1::TensorPlan ToProto(const PlanRow& row) {
+  v1::TensorPlan message;
+  message.set_name(ValidUtf8(row.source.info.name));
+  message.set_quantized(row.quantized);
+  message.set_kept_because(row.kept_because);
+  message.set_group_size(row.quantized ? row.group_size : 0);
+  message.set_bytes_in(row.bytes_in());
+  message.set_bytes_out(row.bytes_out());
+  return message;
+}
+
+template <class Items, class Message>
+void AddAll(const Items& items, Message* messages) {
+  for (const auto& item : items) *messages->Add() = ToProto(item);
+}
+
+}  // namespace
+
+absl::Status RequirePath(std::string_view field, std::string_view path) {
+  if (path.starts_with('/') && path.find('\0') == std::string_view::npos) return absl::OkStatus();
+  return Error(Reason::kOptionInvalid, field,
+               path.empty() ? "it is missing" : fmt::format("\"{}\" is not an absolute path", path),
+               "give an absolute path on the server");
+}
+
+absl::StatusOr<QuantizeOptions> FromProto(const v1::QuantizationOptions& options) {
+  QuantizeOptions result;
+  RETURN_IF_ERROR(CheckGroupSize(options.group_size()));
+  result.group_size = options.group_size();
+  ASSIGN_OR_RETURN(result.scheme, FromTable(kSchemes, options.scheme(), "quantization.scheme"));
+  ASSIGN_OR_RETURN(result.scale, FromTable(kScaleRules, options.scale(), "quantization.scale"));
+  ASSIGN_OR_RETURN(result.preserve,
+                   FromTable(kPreserves, options.preserve(), "quantization.preserve"));
+  return result;
+}
+
+absl::StatusOr<WindowOptions> FromProto(const v1::Windows& windows) {
+  WindowOptions result;
+  ASSIGN_OR_RETURN(result.size, PositiveOr("windows.size", windows.size(), 2, result.size));
+  ASSIGN_OR_RETURN(result.count, PositiveOr("windows.count", windows.count(), 1, result.count));
+  return result;
+}
+
+absl::StatusOr<TokenSource> FromProto(const v1::TokenSource& source, std::string_view field) {
+  if (source.sequences_size() > 0 && !source.text().empty()) {
+    return Error(Reason::kOptionInvalid, field, "it has both ids and a text", "give one of them");
+  }
+  TokenSource result{.text = source.text()};
+  for (const v1::TokenSequence& sequence : source.sequences()) {
+    result.ids.emplace_back(sequence.ids().begin(), sequence.ids().end());
+  }
+  return result;
+}
+
+absl::StatusOr<DetectRequest> FromProto(const v1::DetectionOptions& options) {
+  DetectRequest result;
+  ASSIGN_OR_RETURN(result.prompt, FromProto(options.prompt(), "detection.prompt"));
+  ASSIGN_OR_RETURN(result.proof, FromTable(kProofLevels, options.proof(), "detection.proof"));
+  ASSIGN_OR_RETURN(result.proof_tokens,
+                   FromProto(options.proof_tokens(), "detection.proof_tokens"));
+  ASSIGN_OR_RETURN(result.proof_windows, FromProto(options.proof_windows()));
+  if (result.proof != ProofLevel::kNone && result.proof_tokens.empty()) {
+    return Error(Reason::kOptionInvalid, "detection.proof_tokens", "a proof needs tokens",
+                 "give ids or a text, or ask for no proof");
+  }
+  return result;
+}
+
+absl::StatusOr<CompressOptions> FromProto(const v1::DetectionOptions& detection,
+                                          const v1::QuantizationOptions& quantization) {
+  CompressOptions result;
+  ASSIGN_OR_RETURN(result.detect, FromProto(detection));
+  ASSIGN_OR_RETURN(result.quantize, FromProto(quantization));
+  return result;
+}
+
+v1::Progress ToProto(const Progress& progress) {
+  v1::Progress message;
+  message.set_stage(std::string(StageName(progress.stage)));
+  message.set_item(ValidUtf8(progress.item));
+  message.set_done_bytes(progress.done);
+  message.set_total_bytes(progress.total);
+  return message;
+}
+
+v1::Detection ToProto(const Detection& detection) {
+  v1::Detection message;
+  message.set_verdict(ToTable(kVerdicts, detection.verdict));
+  AddAll(detection.super_weights, message.mutable_super_weights());
+  if (!detection.proof) return message;
+  const Proof& proof = *detection.proof;
+  message.set_baseline_perplexity(proof.baseline_perplexity);
+  if (proof.joint) message.set_joint_perplexity_ratio(proof.joint->perplexity_ratio);
+  const int arms =
+      std::min<int>(message.super_weights_size(), static_cast<int>(proof.alone.size()));
+  for (int i = 0; i < arms; ++i) {
+    message.mutable_super_weights(i)->set_perplexity_ratio(proof.alone[i].perplexity_ratio);
+  }
+  return message;
+}
+
+v1::KeptWeight ToProto(const KeptWeight& kept) {
+  v1::KeptWeight message;
+  message.set_tensor(ValidUtf8(kept.weight.position.tensor));
+  message.set_row(kept.weight.position.row);
+  message.set_column(kept.weight.position.column);
+  message.set_source_value(kept.weight.value);
+  message.set_stored_value(kept.stored_value);
+  message.set_how(PreserveOf(kept.how));
+  return message;
+}
+
+v1::CompressionResult ToProto(const CompressResult& result) {
+  v1::CompressionResult message;
+  *message.mutable_detection() = ToProto(result.detection);
+  AddAll(result.kept, message.mutable_kept());
+  message.set_bytes_in(result.bytes_in);
+  message.set_bytes_out(result.bytes_out);
+  for (const std::string& note : result.notes) message.add_notes(ValidUtf8(note));
+  message.set_manifest_json(result.manifest);
+  message.set_manifest_sha256(result.manifest_sha256);
+  return message;
+}
+
+v1::PlanCompressionResponse ToProto(const Plan& plan) {
+  v1::PlanCompressionResponse message;
+  AddAll(plan.rows, message.mutable_tensors());
+  message.set_group_size(static_cast<int32_t>(plan.group_size));
+  message.set_bytes_in(plan.bytes_in());
+  message.set_bytes_out(plan.bytes_out());
+  return message;
+}
+
+v1::EvaluationResult ToProto(const Evaluation& evaluation) {
+  v1::EvaluationResult message;
+  message.set_loss(evaluation.loss);
+  message.set_perplexity(evaluation.perplexity);
+  message.set_tokens(evaluation.tokens);
+  return message;
+}
+
+v1::VerificationResult ToProto(const VerifyReport& report) {
+  v1::VerificationResult message;
+  message.set_matches(report.mismatches.empty());
+  for (const std::string& mismatch : report.mismatches) {
+    message.add_mismatches(ValidUtf8(mismatch));
+  }
+  message.set_files(report.files);
+  AddAll(report.kept, message.mutable_kept());
+  return message;
+}
+
+}  // namespace linchpin

@@ -1,0 +1,50 @@
+// The functions that the calls of the service come down to, as values: the
+// server runs the pipeline, tests put in what blocks or fails.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "artifact/verify.h"
+#include "base/run_context.h"
+#include "pipeline/compress.h"
+#include "pipeline/detect.h"
+#include "pipeline/evaluate.h"
+#include "quantize/plan.h"
+#include "storage/storage.h"
+
+namespace linchpin {
+
+// Each is the function of that name in pipeline/ or artifact/ and as thread-safe.
+struct Engine {
+  using Path = const std::string&;
+
+  std::function<absl::StatusOr<CompressResult>(const Storage& source_storage, Path source,
+                                               const Storage& output_storage, Path destination,
+                                               const CompressOptions&, const RunContext&)>
+      compress;
+  std::function<absl::StatusOr<Plan>(const Storage&, Path source, const QuantizeOptions&)> plan;
+  std::function<absl::StatusOr<uint64_t>(const Storage&, Path source, int threads)> estimate_memory;
+  std::function<absl::StatusOr<Detection>(const Storage&, Path source, const DetectRequest&,
+                                          const RunContext&)>
+      detect;
+  std::function<absl::StatusOr<Evaluation>(const Storage&, Path source, const TokenSource&,
+                                           const WindowOptions&, const RunContext&)>
+      evaluate;
+  std::function<absl::StatusOr<VerifyReport>(const Storage&, Path directory, const RunContext&)>
+      verify;
+  std::function<absl::StatusOr<uint64_t>(const Storage&, Path directory)> write_demo_model;
+  std::function<std::string(const Detection&)> detection_json;
+
+  std::string version;           // of the product
+  std::string libtorch_version;  // that it runs on
+  std::vector<std::string> families;
+};
+
+// The real one.
+Engine PipelineEngine();
+
+}  // namespace linchpin

@@ -1,0 +1,63 @@
+// One job as the service sees it: its slot, its progress, its place in the
+// metrics, and its line in the log.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "base/run_context.h"
+#include "service/backend.h"
+
+namespace linchpin {
+
+// Thread-safe.
+class JobRun : public RunObserver {
+ public:
+  // Takes a slot at once or refuses: BUSY, DRAINING.
+  static absl::StatusOr<std::shared_ptr<JobRun>> Admit(const Backend& backend, JobKind kind);
+  // A job that nobody ended counts as cancelled.
+  ~JobRun() override;
+
+  const Backend& backend() const { return backend_; }
+  // What the engine is told; must not outlive this.
+  RunContext Context();
+  std::stop_token stop_token() const { return job_->stop_token(); }
+  void RequestStop() { job_->RequestStop(); }
+  // Reserves memory: BUSY or EXCEEDS_SERVER_LIMIT.
+  absl::Status Reserve(uint64_t bytes) { return job_->Reserve(bytes); }
+
+  // Runs `work` in a worker.
+  void Start(std::function<void()> work) { backend_.jobs.Start(job_, std::move(work)); }
+  // The job is over: gives slot and memory back, counts and logs.  Returns what
+  // the caller is to be told.  Once.
+  absl::Status End(absl::Status status);
+
+  // Counts what a compression found and saved.
+  void CountCompression(const CompressResult& result);
+
+  // The latest progress, if there was some since the last call.
+  std::optional<Progress> TakeProgress();
+
+  void OnProgress(const Progress& progress) override;
+  void OnStageDone(Stage stage, double seconds, uint64_t read, uint64_t written) override;
+  void OnTensor(TensorAction action) override;
+
+ private:
+  JobRun(const Backend& backend, JobKind kind, std::shared_ptr<Job> job);
+
+  const Backend& backend_;
+  const JobKind kind_;
+  const std::shared_ptr<Job> job_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::mutex mutex_;
+  std::optional<Progress> progress_;
+  uint64_t bytes_read_ = 0;
+  uint64_t bytes_written_ = 0;
+  bool ended_ = false;
+};
+
+}  // namespace linchpin
