@@ -1,0 +1,76 @@
+// linchpin-server: options -> storage -> jobs -> metrics -> service, then waits
+// to be told to go.
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+
+#include "fmt/format.h"
+#include "jobs/job_runner.h"
+#include "jobs/ticker.h"
+#include "metrics/metrics.h"
+#include "metrics/metrics_endpoint.h"
+#include "options.h"
+#include "service/rpc_metrics.h"
+#include "service/rpc_server.h"
+#include "shutdown_signal.h"
+#include "spdlog/sinks/stdout_sinks.h"
+#include "spdlog/spdlog.h"
+#include "storage/local_storage.h"
+
+namespace linchpin {
+namespace {
+
+absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
+  ASSIGN_OR_RETURN(const auto storage, LocalStorage::Create(options.storage));
+  const Engine engine = PipelineEngine();
+  Metrics metrics({engine.version, engine.libtorch_version}, ServedMethods());
+  std::unique_ptr<MetricsEndpoint> endpoint;
+  if (options.metrics != "off") {
+    ASSIGN_OR_RETURN(endpoint, MetricsEndpoint::Create(options.metrics, metrics));
+  }
+  metrics.SetAdmissionLimit(options.max_memory);
+  JobRunner jobs({.slots = options.slots,
+                  .bytes = options.max_memory,
+                  .on_change = [&](uint64_t bytes) { metrics.SetAdmissionReserved(bytes); }});
+  Ticker ticker(std::chrono::milliseconds(100));
+  const Backend backend{.engine = engine,
+                        .storage = *storage,
+                        .jobs = jobs,
+                        .metrics = metrics,
+                        .ticker = ticker,
+                        .threads = options.threads,
+                        .max_artifact_bytes = options.max_artifact_bytes};
+  ASSIGN_OR_RETURN(const auto server,
+                   RpcServer::Start({.listen = options.listen, .tls = options.tls}, backend));
+  const std::string where = fmt::format("{}", fmt::join(server->addresses(), " "));
+  spdlog::info("linchpin-server {} listens on {}, metrics {}, {} slots, {} threads, {} bytes",
+               engine.version, where, options.metrics, options.slots, options.threads,
+               options.max_memory);
+  signal.TellReady(where);
+  spdlog::info("draining: {}", signal.Wait());
+  server->Drain(std::chrono::seconds(options.drain_seconds));
+  spdlog::info("done");
+  return absl::OkStatus();
+}
+
+int Run(int argc, const char* const* argv) {
+  const ParsedOptions parsed = ParseServerOptions(argc, argv);
+  if (parsed.exit_code) {
+    (*parsed.exit_code == 0 ? std::cout : std::cerr) << parsed.text;
+    return *parsed.exit_code;
+  }
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("linchpin"));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+  spdlog::set_level(spdlog::level::from_str(parsed.options.log_level));
+  ShutdownSignal signal(parsed.options.exit_with_fd, parsed.options.ready_fd);
+  const absl::Status status = Serve(parsed.options, signal);
+  if (status.ok()) return EXIT_SUCCESS;
+  std::cerr << "error: " << std::string(status.message()) << " [" << InfoOf(ReasonOf(status)).name
+            << "]\n";
+  return EXIT_FAILURE;
+}
+
+}  // namespace
+}  // namespace linchpin
+
+int main(int argc, char** argv) { return linchpin::Run(argc, argv); }

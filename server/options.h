@@ -1,0 +1,39 @@
+// Every setting of linchpin-server, its default and its unit.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "service/credentials.h"
+#include "storage/local_storage.h"
+
+namespace linchpin {
+
+struct ServerOptions {
+  std::vector<std::string> listen = {"127.0.0.1:50051"};
+  TlsFiles tls;
+  std::string metrics = "127.0.0.1:9464";  // or "off"
+  LocalStorageOptions storage;             // default: no roots, so bytes only
+  int slots = 2;
+  int threads = 0;          // of one job; parsing puts the number of cores in place of 0
+  uint64_t max_memory = 0;  // bytes of all jobs; parsing puts the machine's limit in place of 0
+  uint64_t max_artifact_bytes = uint64_t{1} << 30;
+  int drain_seconds = 30;
+  std::string log_level = "info";
+  int exit_with_fd = -1;
+  int ready_fd = -1;
+};
+
+struct ParsedOptions {
+  ServerOptions options;
+  // Set if the program is to end at once: 0 after --help, 2 for wrong usage.
+  std::optional<int> exit_code;
+  std::string text;  // what to print then
+};
+
+// Reads the command line, and the environment for what it does not say.
+ParsedOptions ParseServerOptions(int argc, const char* const* argv);
+
+}  // namespace linchpin
