@@ -1,0 +1,21 @@
+// Certificates for tests, made on the spot.
+#pragma once
+
+#include <string>
+
+#include "tests/support/temporary_directory.h"
+
+namespace linchpin {
+
+// PEM texts.
+struct TestCertificate {
+  std::string certificate;
+  std::string key;
+};
+
+// A self-signed authority named `name`.
+TestCertificate MakeAuthority(const std::string& name);
+// A certificate for "localhost" that `authority` signed.
+TestCertificate MakeCertificate(const TestCertificate& authority);
+
+}  // namespace linchpin

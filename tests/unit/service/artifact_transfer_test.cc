@@ -1,0 +1,137 @@
+#include "service/artifact_transfer.h"
+
+#include <deque>
+#include <string>
+
+#include "artifact/digest.h"
+#include "base/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/fake_backend.h"
+
+namespace linchpin {
+namespace {
+
+// A caller whose lines are written down beforehand.
+class ScriptedChannel : public ArtifactChannel {
+ public:
+  absl::StatusOr<std::optional<v1::CompressArtifactRequest>> Read() override {
+    if (requests.empty()) return std::nullopt;
+    auto next = requests.front();
+    requests.pop_front();
+    return next;
+  }
+  absl::Status Write(v1::CompressArtifactResponse message) override {
+    if (static_cast<int>(responses.size()) == gone_after) {
+      return Error(Reason::kCancelled, "stream", "the caller is gone");
+    }
+    responses.push_back(std::move(message));
+    return absl::OkStatus();
+  }
+  void UploadDone() override { phases += "u"; }
+  void DownloadBegins() override { phases += "d"; }
+
+  void AddFile(const std::string& name, const std::string& content) {
+    requests.emplace_back().mutable_file()->set_name(name);
+    requests.back().mutable_file()->set_size(content.size());
+    if (!content.empty()) requests.emplace_back().mutable_chunk()->set_data(content);
+    requests.emplace_back().mutable_end()->set_sha256(Sha256Hex(content));
+  }
+
+  std::deque<v1::CompressArtifactRequest> requests;
+  std::vector<v1::CompressArtifactResponse> responses;
+  std::string phases;
+  int gone_after = -1;
+};
+
+class ArtifactTransferTest : public testing::Test {
+ protected:
+  ArtifactTransferTest() { channel_.requests.emplace_back().mutable_options(); }
+
+  FakeBackend fake_;
+  ScriptedChannel channel_;
+  std::shared_ptr<JobRun> run_ = *JobRun::Admit(fake_.backend, JobKind::kArtifact);
+};
+
+TEST_F(ArtifactTransferTest, SendsTheOutputBackInChunks) {
+  JobRunner roomy({.slots = 1, .bytes = 100 * kChunkBytes});
+  Backend backend{.engine = fake_.engine.engine(),
+                  .storage = fake_.storage,
+                  .jobs = roomy,
+                  .metrics = fake_.metrics,
+                  .ticker = fake_.ticker,
+                  .max_artifact_bytes = 10 * kChunkBytes};
+  auto run = *JobRun::Admit(backend, JobKind::kArtifact);
+  std::string large;
+  for (uint64_t i = 0; i < kChunkBytes + 5; ++i) large += static_cast<char>(i * 7);
+  channel_.requests.emplace_back().mutable_file()->set_name("a.bin");
+  channel_.requests.back().mutable_file()->set_size(large.size());
+  channel_.requests.emplace_back().mutable_chunk()->set_data(large.substr(0, kChunkBytes));
+  channel_.requests.emplace_back().mutable_chunk()->set_data(large.substr(kChunkBytes));
+  channel_.requests.back().mutable_chunk()->set_offset(kChunkBytes);
+  channel_.requests.emplace_back().mutable_end()->set_sha256(Sha256Hex(large));
+  channel_.AddFile("empty", "");
+  channel_.requests.emplace_back().mutable_finish();
+
+  const auto last = TransferArtifact(channel_, *run);
+  ASSERT_TRUE(last.ok()) << last.status();
+  EXPECT_EQ(last->result().bytes_out(), 100U);
+  EXPECT_EQ(channel_.phases, "ud");
+
+  ASSERT_EQ(channel_.responses.size(), 6U);
+  EXPECT_EQ(channel_.responses[0].file().name(), "copy-of-a.bin");
+  EXPECT_EQ(channel_.responses[0].file().size(), large.size());
+  EXPECT_EQ(channel_.responses[1].chunk().data().size(), kChunkBytes);
+  EXPECT_EQ(channel_.responses[2].chunk().offset(), kChunkBytes);
+  EXPECT_EQ(channel_.responses[1].chunk().data() + channel_.responses[2].chunk().data(), large);
+  EXPECT_EQ(channel_.responses[3].end().sha256(), Sha256Hex(large));
+  EXPECT_EQ(channel_.responses[4].file().name(), "copy-of-empty");
+  EXPECT_EQ(channel_.responses[5].end().sha256(), Sha256Hex(""));
+}
+
+TEST_F(ArtifactTransferTest, AStreamWithoutFinishIsTruncated) {
+  channel_.AddFile("config.json", "{}");
+  const auto last = TransferArtifact(channel_, *run_);
+  EXPECT_EQ(ReasonOf(last.status()), Reason::kStreamInvalid);
+  EXPECT_THAT(std::string(last.status().message()), testing::HasSubstr("without finish"));
+  EXPECT_TRUE(channel_.responses.empty());
+}
+
+TEST_F(ArtifactTransferTest, OptionsReachTheEngine) {
+  channel_.requests.front().mutable_options()->mutable_quantization()->set_scale(
+      v1::SCALE_RULE_MINMAX);
+  channel_.AddFile("config.json", "{}");
+  channel_.requests.emplace_back().mutable_finish();
+  ASSERT_TRUE(TransferArtifact(channel_, *run_).ok());
+  EXPECT_EQ(fake_.engine.last_options().quantize.scale, ScaleRule::kMinMax);
+}
+
+TEST_F(ArtifactTransferTest, WrongOptionsAreRefused) {
+  channel_.requests.front().mutable_options()->mutable_quantization()->set_group_size(7);
+  channel_.requests.emplace_back().mutable_finish();
+  EXPECT_EQ(ReasonOf(TransferArtifact(channel_, *run_).status()), Reason::kOptionInvalid);
+}
+
+TEST_F(ArtifactTransferTest, MemoryOfTheJobIsReservedBesideTheUpload) {
+  fake_.engine.set_memory(999'999);
+  channel_.AddFile("config.json", "{}");
+  channel_.requests.emplace_back().mutable_finish();
+  EXPECT_EQ(ReasonOf(TransferArtifact(channel_, *run_).status()), Reason::kExceedsServerLimit);
+}
+
+TEST_F(ArtifactTransferTest, FailuresOfTheEngineAreTold) {
+  fake_.engine.FailWith(Error(Reason::kNotFinite, "a tensor", "NaN"));
+  channel_.AddFile("config.json", "{}");
+  channel_.requests.emplace_back().mutable_finish();
+  EXPECT_EQ(ReasonOf(TransferArtifact(channel_, *run_).status()), Reason::kNotFinite);
+}
+
+TEST_F(ArtifactTransferTest, EndsWhenTheCallerGoesAway) {
+  channel_.gone_after = 1;
+  channel_.AddFile("config.json", "{}");
+  channel_.requests.emplace_back().mutable_finish();
+  EXPECT_EQ(ReasonOf(TransferArtifact(channel_, *run_).status()), Reason::kCancelled);
+}
+
+}  // namespace
+}  // namespace linchpin

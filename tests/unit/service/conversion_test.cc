@@ -1,0 +1,251 @@
+#include "service/conversion.h"
+
+#include <string>
+
+#include "base/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/fake_engine.h"
+
+namespace linchpin {
+namespace {
+
+template <class T>
+Reason ReasonOfResult(const absl::StatusOr<T>& result) {
+  return ReasonOf(result.status());
+}
+
+TEST(QuantizationOptionsFromProto, DefaultsAreThoseOfTheEngine) {
+  const auto options = FromProto(v1::QuantizationOptions());
+  ASSERT_TRUE(options.ok());
+  EXPECT_EQ(options->scheme, QuantizeOptions().scheme);
+  EXPECT_EQ(options->group_size, QuantizeOptions().group_size);
+  EXPECT_EQ(options->scale, QuantizeOptions().scale);
+  EXPECT_EQ(options->preserve, QuantizeOptions().preserve);
+}
+
+TEST(QuantizationOptionsFromProto, EveryValue) {
+  v1::QuantizationOptions message;
+  message.set_scheme(v1::SCHEME_W4A16);
+  message.set_scale(v1::SCALE_RULE_MINMAX);
+  message.set_preserve(v1::PRESERVE_SCALE);
+  EXPECT_EQ(FromProto(message)->scale, ScaleRule::kMinMax);
+  EXPECT_EQ(FromProto(message)->preserve, Preserve::kScale);
+  message.set_scale(v1::SCALE_RULE_SIGNED);
+  message.set_preserve(v1::PRESERVE_NONE);
+  EXPECT_EQ(FromProto(message)->scale, ScaleRule::kSigned);
+  EXPECT_EQ(FromProto(message)->preserve, Preserve::kNone);
+  message.set_preserve(v1::PRESERVE_TENSOR);
+  EXPECT_EQ(FromProto(message)->preserve, Preserve::kTensor);
+  for (const int size : {-1, 0, 32, 64, 128}) {
+    message.set_group_size(size);
+    EXPECT_EQ(FromProto(message)->group_size, size);
+  }
+}
+
+TEST(QuantizationOptionsFromProto, RefusesWhatItDoesNotKnow) {
+  for (const int size : {-2, 1, 16, 33, 256, 1 << 30}) {
+    v1::QuantizationOptions message;
+    message.set_group_size(size);
+    EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid) << size;
+  }
+  v1::QuantizationOptions message;
+  message.set_scheme(static_cast<v1::Scheme>(77));
+  EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
+  EXPECT_THAT(std::string(FromProto(message).status().message()),
+              testing::HasSubstr("quantization.scheme: 77"));
+  message.Clear();
+  message.set_scale(static_cast<v1::ScaleRule>(-1));
+  EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
+  message.Clear();
+  message.set_preserve(static_cast<v1::Preserve>(9));
+  EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
+}
+
+TEST(EnumsOfTheApi, AreAllKnown) {
+  // A value that is added to the API without a row in the tables fails here.
+  const auto check = [](const google::protobuf::EnumDescriptor* values, auto accepts) {
+    for (int i = 0; i < values->value_count(); ++i) {
+      EXPECT_TRUE(accepts(values->value(i)->number())) << values->value(i)->full_name();
+    }
+  };
+  check(v1::Scheme_descriptor(), [](int value) {
+    v1::QuantizationOptions message;
+    message.set_scheme(static_cast<v1::Scheme>(value));
+    return FromProto(message).ok();
+  });
+  check(v1::ScaleRule_descriptor(), [](int value) {
+    v1::QuantizationOptions message;
+    message.set_scale(static_cast<v1::ScaleRule>(value));
+    return FromProto(message).ok();
+  });
+  check(v1::Preserve_descriptor(), [](int value) {
+    v1::QuantizationOptions message;
+    message.set_preserve(static_cast<v1::Preserve>(value));
+    return FromProto(message).ok();
+  });
+  check(v1::ProofLevel_descriptor(), [](int value) {
+    v1::DetectionOptions message;
+    message.set_proof(static_cast<v1::ProofLevel>(value));
+    message.mutable_proof_tokens()->set_text("some");
+    return FromProto(message).ok();
+  });
+}
+
+TEST(TokenSourceFromProto, TakesIdsOrTextButNotBoth) {
+  v1::TokenSource message;
+  EXPECT_TRUE(FromProto(message, "tokens")->empty());
+  message.add_sequences()->add_ids(7);
+  message.mutable_sequences(0)->add_ids(8);
+  message.add_sequences();
+  const auto ids = FromProto(message, "tokens");
+  ASSERT_TRUE(ids.ok());
+  EXPECT_EQ(ids->ids, (std::vector<std::vector<int32_t>>{{7, 8}, {}}));
+  message.set_text("and text");
+  EXPECT_EQ(ReasonOfResult(FromProto(message, "tokens")), Reason::kOptionInvalid);
+  message.clear_sequences();
+  EXPECT_EQ(FromProto(message, "tokens")->text, "and text");
+}
+
+TEST(WindowsFromProto, ZeroIsTheDefault) {
+  v1::Windows message;
+  EXPECT_EQ(FromProto(message)->size, 256);
+  EXPECT_EQ(FromProto(message)->count, 4);
+  message.set_size(2);
+  message.set_count(1);
+  EXPECT_EQ(FromProto(message)->size, 2);
+  EXPECT_EQ(FromProto(message)->count, 1);
+  message.set_size(1);
+  EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
+  message.set_size(8);
+  message.set_count(-1);
+  EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
+}
+
+TEST(DetectionOptionsFromProto, AProofNeedsTokens) {
+  v1::DetectionOptions message;
+  EXPECT_EQ(FromProto(message)->proof, ProofLevel::kNone);
+  message.set_proof(v1::PROOF_LEVEL_JOINT);
+  EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
+  message.mutable_proof_tokens()->set_text("a text");
+  message.mutable_proof_windows()->set_size(64);
+  message.mutable_prompt()->add_sequences()->add_ids(3);
+  const auto request = FromProto(message);
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->proof, ProofLevel::kJoint);
+  EXPECT_EQ(request->proof_tokens.text, "a text");
+  EXPECT_EQ(request->proof_windows.size, 64);
+  EXPECT_EQ(request->prompt.ids.at(0).at(0), 3);
+}
+
+TEST(RequirePath, TakesAbsolutePathsOnly) {
+  EXPECT_TRUE(RequirePath("source", "/models/m").ok());
+  for (const std::string& path : {std::string(), std::string("relative"), std::string("s3://b/k"),
+                                 std::string("/with\0nul", 9)}) {
+    EXPECT_EQ(ReasonOf(RequirePath("source", path)), Reason::kOptionInvalid) << path;
+  }
+}
+
+TEST(DetectionToProto, CarriesWeightsAndProof) {
+  const v1::Detection message = ToProto(SampleDetection());
+  EXPECT_EQ(message.verdict(), v1::VERDICT_SEVERAL);
+  ASSERT_EQ(message.super_weights_size(), 2);
+  const v1::SuperWeight& weight = message.super_weights(0);
+  EXPECT_EQ(weight.tensor(), "model.layers.1.mlp.down_proj.weight");
+  EXPECT_EQ(weight.layer(), 1);
+  EXPECT_EQ(weight.row(), 5);
+  EXPECT_EQ(weight.column(), 7);
+  EXPECT_EQ(weight.value(), -2.5F);
+  EXPECT_EQ(weight.share(), 0.75F);
+  EXPECT_EQ(weight.weight_class(), v1::WEIGHT_CLASS_CRITICAL);
+  EXPECT_EQ(weight.perplexity_ratio(), 5.5);
+  EXPECT_EQ(message.super_weights(1).weight_class(), v1::WEIGHT_CLASS_INERT);
+  EXPECT_EQ(message.super_weights(1).perplexity_ratio(), 1.25);
+  EXPECT_EQ(message.baseline_perplexity(), 25);
+  EXPECT_EQ(message.joint_perplexity_ratio(), 100);
+}
+
+TEST(DetectionToProto, WithoutAProofNothingIsClaimed) {
+  Detection detection = SampleDetection();
+  detection.proof.reset();
+  detection.verdict = Verdict::kUnproven;
+  detection.super_weights[0].weight_class = WeightClass::kUnproven;
+  const v1::Detection message = ToProto(detection);
+  EXPECT_EQ(message.verdict(), v1::VERDICT_UNSPECIFIED);
+  EXPECT_EQ(message.super_weights(0).weight_class(), v1::WEIGHT_CLASS_UNSPECIFIED);
+  EXPECT_EQ(message.super_weights(0).perplexity_ratio(), 0);
+  EXPECT_EQ(message.baseline_perplexity(), 0);
+}
+
+TEST(DetectionToProto, EveryVerdictAndClassHasItsValue) {
+  Detection detection;
+  const std::vector<std::pair<Verdict, v1::Verdict>> verdicts = {
+      {Verdict::kSingle, v1::VERDICT_SINGLE},
+      {Verdict::kSeveral, v1::VERDICT_SEVERAL},
+      {Verdict::kDistributed, v1::VERDICT_DISTRIBUTED},
+      {Verdict::kNone, v1::VERDICT_NONE}};
+  for (const auto& [verdict, expected] : verdicts) {
+    detection.verdict = verdict;
+    EXPECT_EQ(ToProto(detection).verdict(), expected);
+  }
+  detection.super_weights.resize(1);
+  detection.super_weights[0].weight_class = WeightClass::kJoint;
+  EXPECT_EQ(ToProto(detection).super_weights(0).weight_class(), v1::WEIGHT_CLASS_JOINT);
+}
+
+TEST(ResultsToProto, KeptWeight) {
+  const KeptWeight kept{.weight = {{"t", 1, 2}, 3.5F}, .stored_value = 3.25F, .how = "scale"};
+  const v1::KeptWeight message = ToProto(kept);
+  EXPECT_EQ(message.tensor(), "t");
+  EXPECT_EQ(message.row(), 1);
+  EXPECT_EQ(message.column(), 2);
+  EXPECT_EQ(message.source_value(), 3.5F);
+  EXPECT_EQ(message.stored_value(), 3.25F);
+  EXPECT_EQ(message.how(), v1::PRESERVE_SCALE);
+  EXPECT_EQ(ToProto(KeptWeight{.how = "tensor"}).how(), v1::PRESERVE_TENSOR);
+  EXPECT_EQ(ToProto(KeptWeight{.how = "none"}).how(), v1::PRESERVE_NONE);
+}
+
+TEST(ResultsToProto, ProgressNamesItsStage) {
+  const v1::Progress message = ToProto(Progress{Stage::kForward, "layer 3\xff", 5, 9});
+  EXPECT_EQ(message.stage(), "forward");
+  EXPECT_EQ(message.item(), "layer 3?");
+  EXPECT_EQ(message.done_bytes(), 5U);
+  EXPECT_EQ(message.total_bytes(), 9U);
+}
+
+TEST(ResultsToProto, VerificationMatchesWithoutMismatch) {
+  EXPECT_TRUE(ToProto(VerifyReport{.files = 2}).matches());
+  const v1::VerificationResult message =
+      ToProto(VerifyReport{.mismatches = {"a", "b"}, .files = 2, .kept = {KeptWeight{}}});
+  EXPECT_FALSE(message.matches());
+  EXPECT_EQ(message.mismatches_size(), 2);
+  EXPECT_EQ(message.files(), 2);
+  EXPECT_EQ(message.kept_size(), 1);
+}
+
+TEST(ResultsToProto, PlanSumsItsRows) {
+  Plan plan{.group_size = -1};
+  PlanRow quantized;
+  quantized.source.info = {"model.layers.0.mlp.up_proj.weight", DType::kBF16, {8, 64}};
+  quantized.quantized = true;
+  quantized.group_size = 64;
+  quantized.outputs = {{"w_packed", DType::kI32, {8, 8}}, {"w_scale", DType::kBF16, {8, 1}}};
+  PlanRow kept;
+  kept.source.info = {"model.norm.weight", DType::kBF16, {64}};
+  kept.kept_because = "norm";
+  kept.outputs = {kept.source.info};
+  plan.rows = {quantized, kept};
+  const v1::PlanCompressionResponse message = ToProto(plan);
+  EXPECT_EQ(message.group_size(), -1);
+  EXPECT_EQ(message.bytes_in(), 8U * 64 * 2 + 128);
+  EXPECT_EQ(message.bytes_out(), 8U * 8 * 4 + 16 + 128);
+  ASSERT_EQ(message.tensors_size(), 2);
+  EXPECT_EQ(message.tensors(0).group_size(), 64);
+  EXPECT_EQ(message.tensors(0).bytes_out(), 8U * 8 * 4 + 16);
+  EXPECT_EQ(message.tensors(1).group_size(), 0);
+  EXPECT_EQ(message.tensors(1).kept_because(), "norm");
+}
+
+}  // namespace
+}  // namespace linchpin
