@@ -4,7 +4,10 @@ safetensors, jsonschema.  Expected values were measured elsewhere (the shared fo
 import json
 import logging
 import math
+import os
 import pathlib
+
+os.environ["TQDM_DISABLE"] = "1"  # before the libraries below read it
 
 import jsonschema
 import pytest

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Times detect and compress on a synthetic 2.2 GB checkpoint, beside `cat` and llm-compressor.
+#
+#   tests/bench/run.sh [MODEL]    MODEL: default build/bench/model, made if it is not there
+#
+# LINCHPIN_BIN  folder of the programs; default build/release/bin
+# RUNS          of each command, the best counts; default 3
+# PEER          no: leave llm-compressor out (it is installed into build/bench/venv)
+#
+# Everything is read once before, so that all commands find the files in the page cache.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+bench=build/bench
+model=${1:-$bench/model}
+bin=${LINCHPIN_BIN:-build/release/bin}
+python=$([ -x build/venv/bin/python ] && echo build/venv/bin/python || echo python3)
+mkdir -p "$bench"
+
+if [ ! -e "$model" ]; then
+  "$python" tests/bench/make_checkpoint.py "$model"
+fi
+bytes=$(cat "$model"/*.safetensors | wc -c)
+
+measure() { "$python" -B tests/bench/measure.py --runs "${RUNS:-3}" --bytes "$bytes" "$@"; }
+
+printf '%s, %d MB of weights, %s, %d cores\n\n' "$model" $((bytes / 1000000)) \
+  "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2 | xargs)" "$(nproc)"
+printf '%-44s%11s %12s\n' "" "wall" "peak memory"
+measure "cat FILES > /dev/null" bash -c "cat '$model'/*.safetensors > /dev/null"
+measure "linchpin detect" "$bin/linchpin" --quiet detect "$model"
+measure --before "rm -rf $bench/out" "linchpin compress" \
+  "$bin/linchpin" --quiet compress "$model" "$bench/out" --scheme w4a16
+measure "linchpin verify" "$bin/linchpin" --quiet verify "$bench/out"
+rm -rf "$bench/out"
+
+if [ "${PEER:-yes}" != no ]; then
+  venv=$bench/venv
+  if [ ! -e "$venv/installed" ]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0
+    "$venv/bin/pip" install --quiet --disable-pip-version-check llmcompressor
+    touch "$venv/installed"
+  fi
+  measure --before "rm -rf $bench/out" "llm-compressor model_free_ptq, with imports" \
+    "$venv/bin/python" tests/bench/peer.py "$model" "$bench/out"
+  rm -rf "$bench/out"
+  "$venv/bin/python" tests/bench/peer.py "$model" "$bench/out" 2> /dev/null | tail -1
+  rm -rf "$bench/out"
+fi
