@@ -149,26 +149,30 @@ bool Print(const std::string& text) {
   return std::fflush(stdout) == 0 && written;
 }
 
+int Fail(const grpc::Status& status, const Interrupts& interrupts, const std::string& where) {
+  if (interrupts.signal() != 0) {
+    std::fputs("error: interrupted: nothing was written [CANCELLED]\n", stderr);
+    return 128 + interrupts.signal();
+  }
+  fmt::print(stderr, "{}\n", ErrorLine(status, where));
+  return ExitCodeOf(status);
+}
+
 }  // namespace
 
 int RunCommand(const CommandLine& line, Interrupts& interrupts) {
   std::unique_ptr<Connection> connection;
   Output output;
   grpc::Status status = Connection::Open(line.connection, interrupts, connection);
-  if (status.ok()) {
-    status = Run(line, {connection->stub(), interrupts, line.quiet}, output);
-  }
-  if (!status.ok()) {
-    const std::string where = connection ? connection->endpoint() : line.connection.endpoint;
-    connection.reset();  // ends a private server, and with it what it was doing
-    if (interrupts.signal() != 0) {
-      std::fputs("error: interrupted: nothing was written [CANCELLED]\n", stderr);
-      return 128 + interrupts.signal();
-    }
-    fmt::print(stderr, "{}\n", ErrorLine(status, where));
-    return ExitCodeOf(status);
-  }
-  if (Print(output.text)) return output.exit_code;
+  if (!status.ok()) return Fail(status, interrupts, line.connection.endpoint);
+  status = Run(line, {connection->stub(), interrupts, line.quiet}, output);
+  const bool printed = status.ok() && Print(output.text);
+  connection->EndServer();
+  // The channel is left to the end of the process: closed before, it would wait
+  // for gRPC's backup poller, up to ten seconds after a large upload.
+  const std::string where = connection.release()->endpoint();
+  if (!status.ok()) return Fail(status, interrupts, where);
+  if (printed) return output.exit_code;
   std::fputs("error: stdout: cannot be written: the work itself is done [STORAGE_FAILED]\n",
              stderr);
   return kExitFailed;

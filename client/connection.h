@@ -26,6 +26,8 @@ class Connection {
                            std::unique_ptr<Connection>& connection);
 
   v1::CompressionService::Stub& stub() { return *stub_; }
+  // Ends a private server, and with it what it was doing.
+  void EndServer() { server_.reset(); }
   // What an error of the connection itself names.
   const std::string& endpoint() const { return endpoint_; }
 

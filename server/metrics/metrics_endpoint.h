@@ -1,33 +1,35 @@
 // Serves the metrics over HTTP at /metrics.
+//
+// Not by prometheus-cpp's own exposer: its web server gives its threads 100 kB
+// of stack, less than the thread-local data of LibTorch's many libraries, so
+// that none of them starts.
 #pragma once
 
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "metrics/http_listener.h"
 #include "metrics/metrics.h"
-
-namespace prometheus {
-class Exposer;
-}  // namespace prometheus
 
 namespace linchpin {
 
 class MetricsEndpoint {
  public:
-  // Listens on `address`, "127.0.0.1:9464" or "[::]:9464".  OPTION_INVALID if
-  // that is no address or cannot be listened on, e.g. because it is in use.
+  // Listens on `address`, "127.0.0.1:9464" or "[::]:9464"; port 0 takes a free
+  // one.  OPTION_INVALID if that is no address or cannot be listened on, e.g.
+  // because it is in use.
   static absl::StatusOr<std::unique_ptr<MetricsEndpoint>> Create(const std::string& address,
                                                                  const Metrics& metrics);
-  ~MetricsEndpoint();
+
+  // Where it listens, with the port it got.
+  const std::string& address() const { return listener_->address(); }
 
  private:
-  struct Collectables;  // what the exposer reads; it keeps weak pointers only
-  MetricsEndpoint(std::shared_ptr<Collectables> collectables,
-                  std::unique_ptr<prometheus::Exposer> exposer);
+  explicit MetricsEndpoint(std::unique_ptr<HttpListener> listener)
+      : listener_(std::move(listener)) {}
 
-  std::shared_ptr<Collectables> collectables_;
-  std::unique_ptr<prometheus::Exposer> exposer_;
+  std::unique_ptr<HttpListener> listener_;
 };
 
 }  // namespace linchpin

@@ -61,7 +61,7 @@ def test_detect_prints_a_table(linchpin, demo_model, demo_proof):
     text = linchpin("detect", demo_model, *demo_proof).out
     assert re.search(r"^verdict +single: ", text)
     assert re.search(rf"^  {re.escape(weight['tensor'])} +{weight['layer']} +{weight['row']} +"
-                     rf"{weight['column']} +\S+ +0\.\d+ +x\S+  critical$", text, re.MULTILINE)
+                     rf"{weight['column']} +\S+ +[01]\.\d+ +x\S+  critical$", text, re.MULTILINE)
 
 
 def test_detect_without_a_proof_claims_nothing(linchpin, demo_model):
