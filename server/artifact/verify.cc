@@ -13,7 +13,7 @@
 namespace linchpin {
 namespace {
 
-constexpr uint64_t kMaxManifestBytes = uint64_t{256} << 20;
+constexpr uint64_t kMaxManifestBytes = uint64_t{64} << 20;
 
 // A mismatch is reported, being stopped is not one.
 bool IsMismatch(const absl::Status& status) {
