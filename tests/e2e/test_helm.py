@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import tarfile
 
@@ -359,3 +360,10 @@ def test_every_value_is_commented():
             nested = line.rstrip().endswith(":")
             known = any(commented.get(i) for i in range(indent + 1))
             assert nested or known, f"values.yaml:{number}: {line.strip()} has no comment"
+
+def test_arguments_are_options_of_the_server(render):
+    options = (ROOT / "server/options.cc").read_text()
+    for path in VALUE_FILES:
+        for argument in server_of(render(path))["args"]:
+            flag = re.match(r"--[a-z-]+", argument).group(0)
+            assert re.search(rf'"[^"]*{flag}\b', options), f"{flag} is no option of the server"
