@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -19,7 +20,10 @@ namespace linchpin {
 namespace {
 
 constexpr size_t kMaxRequestBytes = 8192;
+// Of one read or write, and of a request as a whole: who sends a byte at a time
+// must not hold the thread.
 constexpr timeval kPatience = {.tv_sec = 2, .tv_usec = 0};
+using Clock = std::chrono::steady_clock;
 
 absl::Status ListenError(std::string_view address, std::string_view why) {
   return Error(Reason::kOptionInvalid, fmt::format("--metrics {}", address),
@@ -73,10 +77,11 @@ std::string PortOf(int socket) {
 }
 
 // What came up to the empty line; shorter if it did not come in time.
-std::string ReadRequest(int connection) {
+std::string ReadRequest(int connection, Clock::time_point deadline) {
   std::string request;
   char buffer[1024];
-  while (request.size() < kMaxRequestBytes && request.find("\r\n\r\n") == std::string::npos) {
+  while (request.size() < kMaxRequestBytes && request.find("\r\n\r\n") == std::string::npos &&
+         Clock::now() < deadline) {
     const ssize_t got = recv(connection, buffer, sizeof buffer, 0);
     if (got <= 0) break;
     request.append(buffer, static_cast<size_t>(got));
@@ -84,8 +89,8 @@ std::string ReadRequest(int connection) {
   return request;
 }
 
-void SendAll(int connection, std::string_view text) {
-  while (!text.empty()) {
+void SendAll(int connection, std::string_view text, Clock::time_point deadline) {
+  while (!text.empty() && Clock::now() < deadline) {
     const ssize_t sent = send(connection, text.data(), text.size(), MSG_NOSIGNAL);
     if (sent <= 0) return;
     text.remove_prefix(static_cast<size_t>(sent));
@@ -152,18 +157,19 @@ void HttpListener::Run() const {
 void HttpListener::Answer(int connection) const {
   setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
   setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
-  const std::string request = ReadRequest(connection);
+  const auto deadline = Clock::now() + std::chrono::seconds(2 * kPatience.tv_sec);
+  const std::string request = ReadRequest(connection, deadline);
   const size_t space = request.find(' ');
   if (space == std::string::npos) return;
   const std::string method = request.substr(0, space);
   const std::string target =
       request.substr(space + 1, request.find_first_of(" ?\r", space + 1) - space - 1);
   if (method != "GET") {
-    SendAll(connection, Reply("405 Method Not Allowed", "only GET\n"));
+    SendAll(connection, Reply("405 Method Not Allowed", "only GET\n"), deadline);
   } else if (target != path_) {
-    SendAll(connection, Reply("404 Not Found", fmt::format("look at {}\n", path_)));
+    SendAll(connection, Reply("404 Not Found", fmt::format("look at {}\n", path_)), deadline);
   } else {
-    SendAll(connection, Reply("200 OK", page_()));
+    SendAll(connection, Reply("200 OK", page_()), deadline);
   }
 }
 

@@ -167,19 +167,62 @@ TEST_F(ServerProcessTest, WithoutRootsNoPathIsAllowed) {
   EXPECT_THAT(log, testing::Not(testing::HasSubstr("anything")));
 }
 
+// A port of the loopback interface: held for as long as this lives.
+class HeldPort {
+ public:
+  HeldPort() : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    address_.sin_family = AF_INET;
+    address_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&address_), sizeof(address_)), 0);
+    socklen_t size = sizeof(address_);
+    getsockname(fd_, reinterpret_cast<sockaddr*>(&address_), &size);
+    listen(fd_, 1);
+  }
+  ~HeldPort() { Free(); }
+  void Free() {
+    if (fd_ >= 0) close(fd_);
+    fd_ = -1;
+  }
+  std::string text() const { return "127.0.0.1:" + std::to_string(ntohs(address_.sin_port)); }
+  std::string Get(const std::string& path) const {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&address_), sizeof(address_)), 0);
+    const std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
+    send(fd, request.data(), request.size(), MSG_NOSIGNAL);
+    std::string reply;
+    char buffer[4096];
+    for (ssize_t got; (got = read(fd, buffer, sizeof(buffer))) > 0;) reply.append(buffer, got);
+    close(fd);
+    return reply;
+  }
+
+ private:
+  int fd_;
+  sockaddr_in address_{};
+};
+
+// Beside LibTorch, whose thread-local storage has kept web servers from starting.
+TEST_F(ServerProcessTest, ServesItsMetrics) {
+  HeldPort port;
+  port.Free();
+  ServerProcess server(
+      {"--listen", Socket(), "--metrics", port.text(), "--ready-fd", "4", "--max-memory", "2G"});
+  ASSERT_FALSE(server.AwaitReady().empty()) << server.Log();
+  ASSERT_EQ(CheckHealth(Channel(), ""), Health::kServing);
+  const std::string reply = port.Get("/metrics");
+  EXPECT_THAT(reply, testing::HasSubstr("linchpin_build_info{libtorch=\""));
+  EXPECT_THAT(reply, testing::HasSubstr("linchpin_admission_limit_bytes 2147483648"));
+  EXPECT_THAT(reply, testing::HasSubstr(
+                         "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Check\""));
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.AwaitExit(), 0);
+}
+
 TEST_F(ServerProcessTest, AMetricsPortInUseIsAMessageAndNotAnAbort) {
-  const int taken = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{.sin_family = AF_INET};
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ASSERT_EQ(bind(taken, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  socklen_t size = sizeof(address);
-  getsockname(taken, reinterpret_cast<sockaddr*>(&address), &size);
-  listen(taken, 1);
-  const std::string port = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-  ServerProcess server({"--listen", Socket(), "--metrics", port});
+  const HeldPort taken;
+  ServerProcess server({"--listen", Socket(), "--metrics", taken.text()});
   EXPECT_EQ(server.AwaitExit(), 1);
-  EXPECT_THAT(server.Log(), testing::HasSubstr("error: --metrics " + port));
-  close(taken);
+  EXPECT_THAT(server.Log(), testing::HasSubstr("error: --metrics " + taken.text()));
 }
 
 TEST_F(ServerProcessTest, PlaintextToOthersIsRefused) {

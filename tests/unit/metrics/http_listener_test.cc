@@ -5,7 +5,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 
 #include "base/status.h"
 #include "gmock/gmock.h"
@@ -73,6 +75,20 @@ TEST(HttpListener, OutlivesGarbageAndSilence) {
   const int silent = Connect(listener->address());
   EXPECT_THAT(Ask(listener->address(), "GET /page HTTP/1.0\r\n\r\n"), HasSubstr("200 OK"));
   close(silent);
+}
+
+TEST(HttpListener, CutsOffWhoSendsAByteAtATime) {
+  const auto listener = StartListener("hello\n");
+  const auto start = std::chrono::steady_clock::now();
+  std::jthread drip([fd = Connect(listener->address())](const std::stop_token& stop) {
+    while (!stop.stop_requested() && send(fd, "x", 1, MSG_NOSIGNAL) == 1) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
+    close(fd);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // it comes first
+  EXPECT_THAT(Ask(listener->address(), "GET /page HTTP/1.0\r\n\r\n"), HasSubstr("200 OK"));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
 
 TEST(HttpListener, EndsAtOnceAndFreesItsPort) {
