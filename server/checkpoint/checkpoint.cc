@@ -180,7 +180,7 @@ absl::StatusOr<Matrix> Checkpoint::ReadRows(const StoredTensor& tensor, int64_t 
   const int64_t columns = rows == 0 ? 0 : ElementCount(info.shape).value_or(0) / rows;
   if (first < 0 || count < 0 || first > rows || count > rows - first) {
     return Error(Reason::kTensorShapeInvalid, where,
-                 fmt::format("rows {} to {} of {}", first, first + count, ShapeText(info.shape)));
+                 fmt::format("{} rows from row {} of {}", count, first, ShapeText(info.shape)));
   }
   Matrix matrix{std::vector<float>(static_cast<size_t>(count * columns)), count, columns};
   const auto element = static_cast<size_t>(SizeOf(info.dtype));
