@@ -5,9 +5,9 @@
 #include <memory>
 #include <utility>
 
-#include "base/parallel.h"
 #include "artifact/progress_meter.h"
 #include "artifact/shard_files.h"
+#include "base/parallel.h"
 #include "fmt/format.h"
 #include "format/shard_index.h"
 

@@ -33,7 +33,7 @@ Json GroupOf(const Plan& plan) {
 absl::StatusOr<Json> QuantizedConfig(std::string_view config_text, const Plan& plan) {
   ASSIGN_OR_RETURN(Json config, ParseJson("config.json", config_text, Reason::kConfigInvalid));
   if (!config.is_object()) {
-    return Error(Reason::kConfigInvalid, "config.json", "not a JSON object");
+    return Error(Reason::kConfigInvalid, "config.json", "not a JSON object", kMalformedRemedy);
   }
   if (config.contains(kKey)) {
     return Error(Reason::kFeatureUnsupported, "config.json",

@@ -5,13 +5,14 @@
 #include <utility>
 
 #include "base/status.h"
+#include "checkpoint/tokenizer.h"
 #include "fmt/format.h"
 
 namespace linchpin {
 namespace {
 
 absl::Status Invalid(std::string_view file, std::string_view why) {
-  return Error(Reason::kTokenizerInvalid, file, why);
+  return Error(Reason::kTokenizerInvalid, file, why, kMalformedRemedy);
 }
 
 // A flag that may be absent or null.
@@ -60,7 +61,7 @@ absl::StatusOr<BytePairEncoder> BytePairEncoder::Parse(std::string_view file, co
   const auto type = model.find("type");
   if (type != model.end() && *type != "BPE") {
     return Error(Reason::kFeatureUnsupported, file,
-                 fmt::format("a model of type {} is not built, only BPE", type->dump()));
+                 fmt::format("a model of type {} is not built, only BPE", type->dump()), kGiveIds);
   }
   BytePairEncoder encoder;
   RETURN_IF_ERROR(encoder.ParseVocabulary(file, model));
@@ -89,7 +90,8 @@ absl::Status BytePairEncoder::ParseVocabulary(std::string_view file, const Json&
 absl::Status BytePairEncoder::ParseOptions(std::string_view file, const Json& model) {
   for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
     if (IsSet(model, key)) {
-      return Error(Reason::kFeatureUnsupported, file, fmt::format("model.{} is not built", key));
+      return Error(Reason::kFeatureUnsupported, file, fmt::format("model.{} is not built", key),
+                   kGiveIds);
     }
   }
   byte_fallback_ = Flag(model, "byte_fallback");

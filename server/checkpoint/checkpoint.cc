@@ -35,7 +35,8 @@ absl::StatusOr<SafetensorsHeader> ReadHeader(const ReadableFile& file, const std
 
 absl::StatusOr<bool> TiesEmbeddings(std::string_view file, std::string_view config_text) {
   ASSIGN_OR_RETURN(const Json config, ParseJson(file, config_text, Reason::kConfigInvalid));
-  if (!config.is_object()) return Error(Reason::kConfigInvalid, file, "not a JSON object");
+  if (!config.is_object())
+    return Error(Reason::kConfigInvalid, file, "not a JSON object", kMalformedRemedy);
   const auto tie = config.find("tie_word_embeddings");
   return tie != config.end() && tie->is_boolean() && tie->get<bool>();
 }

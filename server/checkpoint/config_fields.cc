@@ -51,7 +51,7 @@ absl::StatusOr<const Json*> ConfigFields::Object(std::string_view key) const {
 }
 
 absl::Status ConfigFields::Invalid(std::string_view key, std::string_view why) const {
-  return Error(Reason::kConfigInvalid, file_, fmt::format("{} {}", key, why));
+  return Error(Reason::kConfigInvalid, file_, fmt::format("{} {}", key, why), kMalformedRemedy);
 }
 
 absl::Status ConfigFields::Unsupported(std::string_view key, std::string_view why,

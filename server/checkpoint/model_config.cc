@@ -176,7 +176,7 @@ absl::Status ParseBos(const ConfigFields& fields, std::string_view file, ModelCo
 absl::StatusOr<ModelConfig> ModelConfig::Parse(std::string_view file, std::string_view json) {
   ASSIGN_OR_RETURN(const Json document, ParseJson(file, json, Reason::kConfigInvalid));
   if (!document.is_object()) {
-    return Error(Reason::kConfigInvalid, file, "not a JSON object");
+    return Error(Reason::kConfigInvalid, file, "not a JSON object", kMalformedRemedy);
   }
   const ConfigFields fields(file, document);
   ModelConfig config;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "checkpoint/tokenizer.h"
 #include "fmt/format.h"
 
 namespace linchpin {
@@ -23,11 +24,12 @@ constexpr uint32_t kHeapLimitKib = 64 * 1024;
 
 absl::Status Unsupported(std::string_view file, std::string_view what) {
   return Error(Reason::kFeatureUnsupported, file,
-               fmt::format("pre_tokenizer {} is not built", what));
+               fmt::format("pre_tokenizer {} is not built", what), kGiveIds);
 }
 
 absl::Status Invalid(std::string_view file, std::string_view why) {
-  return Error(Reason::kTokenizerInvalid, file, fmt::format("pre_tokenizer: {}", why));
+  return Error(Reason::kTokenizerInvalid, file, fmt::format("pre_tokenizer: {}", why),
+               kMalformedRemedy);
 }
 
 bool Flag(const Json& json, const char* key, bool otherwise) {

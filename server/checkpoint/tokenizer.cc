@@ -16,11 +16,11 @@ namespace linchpin {
 namespace {
 
 absl::Status Invalid(std::string_view file, std::string_view why) {
-  return Error(Reason::kTokenizerInvalid, file, why);
+  return Error(Reason::kTokenizerInvalid, file, why, kMalformedRemedy);
 }
 
 absl::Status Unsupported(std::string_view file, std::string_view what) {
-  return Error(Reason::kFeatureUnsupported, file, fmt::format("{} is not built", what));
+  return Error(Reason::kFeatureUnsupported, file, fmt::format("{} is not built", what), kGiveIds);
 }
 
 const Json* Member(const Json& object, const char* key) {

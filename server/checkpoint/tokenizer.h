@@ -15,6 +15,9 @@
 
 namespace linchpin {
 
+// What a caller can do where the tokenizer is not understood.
+inline constexpr std::string_view kGiveIds = "give token ids in place of text";
+
 // Immutable after Parse; Encode is thread-safe.
 class Tokenizer {
  public:

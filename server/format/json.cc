@@ -113,7 +113,9 @@ bool JsonReader::Fail(absl::Status status) {
   return false;
 }
 
-bool JsonReader::Fail(std::string_view why) { return Fail(Error(reason_, Where(), why)); }
+bool JsonReader::Fail(std::string_view why) {
+  return Fail(Error(reason_, Where(), why, kMalformedRemedy));
+}
 
 bool JsonReader::FailUnexpected(std::string_view value) {
   return Fail(fmt::format("{} where the format has none", value));
@@ -128,14 +130,15 @@ absl::Status ReadJson(std::string_view file, std::string_view text, Reason reaso
                       JsonReader& reader) {
   // The library takes a NUL byte for the end and skips a byte order mark.
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
-    return Error(reason, file, fmt::format("malformed JSON at byte {}: a NUL byte", nul + 1));
+    return Error(reason, file, fmt::format("malformed JSON at byte {}: a NUL byte", nul + 1),
+                 kMalformedRemedy);
   }
   if (text.substr(0, 3) == "\xef\xbb\xbf") {
     return Error(reason, file, "malformed JSON at byte 1: a byte order mark",
                  "save it as UTF-8 without one");
   }
   const bool read = Json::sax_parse(text.begin(), text.end(), &reader);
-  if (!read && reader.status().ok()) return Error(reason, file, "malformed JSON");
+  if (!read && reader.status().ok()) return Error(reason, file, "malformed JSON", kMalformedRemedy);
   return reader.status();
 }
 

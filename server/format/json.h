@@ -16,6 +16,9 @@
 
 namespace linchpin {
 
+// What a caller can do about a file whose content is malformed.
+inline constexpr std::string_view kMalformedRemedy = "mend the file or fetch it again";
+
 // Keeps the order of keys, so that a file that is carried over stays readable as a diff.
 // Finding a key is linear: iterate over large objects instead.
 using Json = nlohmann::ordered_json;

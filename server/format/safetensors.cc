@@ -95,8 +95,9 @@ class HeaderReader final : public JsonReader {
     if (place_ != Place::kDtype) return FailUnexpected("a string");
     const std::optional<DType> dtype = ParseDType(value);
     if (!dtype) {
-      return JsonReader::Fail(
-          Error(Reason::kDtypeUnsupported, Where(), fmt::format("unknown dtype \"{}\"", value)));
+      return JsonReader::Fail(Error(Reason::kDtypeUnsupported, Where(),
+                                    fmt::format("unknown dtype \"{}\"", value),
+                                    "convert the tensor to F32, F16 or BF16"));
     }
     entry_.info.dtype = *dtype;
     return Go(Place::kEntry);
@@ -175,7 +176,7 @@ class HeaderReader final : public JsonReader {
   }
 
   bool FailRange(std::string_view why) {
-    return JsonReader::Fail(Error(Reason::kTensorRangeInvalid, Where(), why));
+    return JsonReader::Fail(Error(Reason::kTensorRangeInvalid, Where(), why, kMalformedRemedy));
   }
 
   bool StartMember(std::string name) {
@@ -233,7 +234,8 @@ absl::Status CheckCoverage(std::string_view file, const std::vector<SafetensorsE
           Reason::kTensorRangeInvalid, Within(file, entry.info.name),
           fmt::format("its data begins at byte {} and {} {}, which ends at byte {}", entry.begin,
                       entry.begin < covered ? "overlaps" : "leaves a hole after", previous,
-                      covered));
+                      covered),
+          kMalformedRemedy);
     }
     covered = entry.end;
     previous = entry.info.name;
@@ -241,7 +243,8 @@ absl::Status CheckCoverage(std::string_view file, const std::vector<SafetensorsE
   if (covered == data_size) return absl::OkStatus();
   return Error(Reason::kTensorRangeInvalid, file,
                fmt::format("{} bytes after the last tensor, {}, belong to no tensor",
-                           data_size - covered, previous));
+                           data_size - covered, previous),
+               kMalformedRemedy);
 }
 
 std::string JsonText(std::string_view text) {
@@ -266,7 +269,7 @@ absl::StatusOr<uint64_t> SafetensorsHeaderLength(std::string_view file,
   if (const Magic* magic = FindMagic(text)) {
     return Error(Reason::kFormatRefused, file, magic->what, magic->remedy);
   }
-  const auto fail = [&](std::string_view why, std::string_view remedy = {}) {
+  const auto fail = [&](std::string_view why, std::string_view remedy = kMalformedRemedy) {
     return Error(Reason::kHeaderInvalid, file, why, remedy);
   };
   if (!complete || file_size < kSafetensorsPrefixBytes) {
@@ -289,7 +292,8 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view file,
   const uint64_t data_begin = kSafetensorsPrefixBytes + json.size();
   if (json.empty() || json.front() != '{' || json.size() > kMaxSafetensorsHeaderBytes ||
       data_begin > file_size) {
-    return Error(Reason::kHeaderInvalid, file, "the header is not a JSON object within the file");
+    return Error(Reason::kHeaderInvalid, file, "the header is not a JSON object within the file",
+                 kMalformedRemedy);
   }
   HeaderReader reader(file);
   RETURN_IF_ERROR(ReadJson(file, json, Reason::kHeaderInvalid, reader));

@@ -12,7 +12,7 @@ constexpr std::string_view kSuffix = ".safetensors";
 constexpr size_t kLongestName = 255;
 
 absl::Status Invalid(std::string_view file, std::string_view why) {
-  return Error(Reason::kIndexInvalid, file, why);
+  return Error(Reason::kIndexInvalid, file, why, kMalformedRemedy);
 }
 
 uint64_t TotalSize(const Json& index) {

