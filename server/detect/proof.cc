@@ -121,8 +121,9 @@ absl::StatusOr<std::vector<std::vector<float>>> MeasureArms(const ForwardPass& p
   }
   Layer layer;
   for (int i = 0; i < pass.layers(); ++i) {
-    context.Report({Stage::kDetect, fmt::format("proof, layer {}", i), static_cast<uint64_t>(i),
-                    static_cast<uint64_t>(pass.layers())});
+    context.Report({Stage::kDetect, fmt::format("proof, layer {}", i),
+                    static_cast<uint64_t>(i) * pass.layer_bytes(),
+                    static_cast<uint64_t>(pass.layers()) * pass.layer_bytes()});
     RETURN_IF_ERROR(pass.LoadLayer(i, context, layer));
     for (Lane& lane : lanes) {
       if (lane.first_layer == i && lane.hidden.rows == 0) lane.hidden = lanes[lane.window].hidden;

@@ -85,8 +85,9 @@ absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownP
   Layer layer;
   for (int i = first; i < pass.layers(); ++i) {
     RETURN_IF_ERROR(context.Check());
-    context.Report({Stage::kForward, fmt::format("layer {}", i), static_cast<uint64_t>(i),
-                    static_cast<uint64_t>(pass.layers())});
+    context.Report({Stage::kForward, fmt::format("layer {}", i),
+                    static_cast<uint64_t>(i) * pass.layer_bytes(),
+                    static_cast<uint64_t>(pass.layers()) * pass.layer_bytes()});
     RETURN_IF_ERROR(pass.LoadLayer(i, context, layer));
     trace.layers[i].hidden = hidden;
     LayerTap tap(trace.layers[i]);

@@ -17,6 +17,15 @@ absl::Status CheckLayer(const Checkpoint& checkpoint, const ModelConfig& config,
   return absl::OkStatus();
 }
 
+uint64_t LayerBytes(const Checkpoint& checkpoint, const ModelConfig& config) {
+  uint64_t bytes = 0;
+  for (const ExpectedTensor& expected : LayerTensors(config, 0)) {
+    const auto tensor = checkpoint.Find(expected.name);
+    if (tensor.ok()) bytes += static_cast<uint64_t>(ByteSize((*tensor)->info).value_or(0));
+  }
+  return bytes;
+}
+
 }  // namespace
 
 absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, ModelConfig config) {
@@ -27,7 +36,8 @@ absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, Mode
   for (int layer = 0; layer < config.layers; ++layer) {
     RETURN_IF_ERROR(CheckLayer(checkpoint, config, layer));
   }
-  return ForwardPass(checkpoint, std::move(config));
+  const uint64_t layer_bytes = LayerBytes(checkpoint, config);
+  return ForwardPass(checkpoint, std::move(config), layer_bytes);
 }
 
 absl::StatusOr<Matrix> ForwardPass::Embed(absl::Span<const int32_t> token_ids) const {

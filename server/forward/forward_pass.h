@@ -108,6 +108,7 @@ class ForwardPass {
 
   int layers() const { return static_cast<int>(config_.layers); }
   const ModelConfig& config() const { return config_; }
+  uint64_t layer_bytes() const { return layer_bytes_; }  // of the first layer, as stored
 
   // Rows of the embedding, [tokens, hidden]; only those rows are read.
   // TOKENS_INVALID for an empty list or an id outside the vocabulary.
@@ -118,11 +119,12 @@ class ForwardPass {
   absl::StatusOr<Head> LoadHead() const;
 
  private:
-  ForwardPass(const Checkpoint& checkpoint, ModelConfig config)
-      : checkpoint_(&checkpoint), config_(std::move(config)) {}
+  ForwardPass(const Checkpoint& checkpoint, ModelConfig config, uint64_t layer_bytes)
+      : checkpoint_(&checkpoint), config_(std::move(config)), layer_bytes_(layer_bytes) {}
 
   const Checkpoint* checkpoint_;
   ModelConfig config_;
+  uint64_t layer_bytes_;
 };
 
 }  // namespace linchpin

@@ -16,21 +16,24 @@
 namespace linchpin {
 namespace {
 
-std::string_view WithoutTrailingSlash(std::string_view path) {
-  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
-  return path;
+bool LiesIn(const std::string& path, const std::string& directory) {
+  return path == directory || path.starts_with(directory == "/" ? "/" : directory + "/");
 }
 
-// A destination below the source would write into it.
-absl::Status CheckApart(std::string_view source, std::string_view destination) {
-  const std::string parent = fmt::format("{}/", WithoutTrailingSlash(source));
-  if (!destination.starts_with(parent)) return absl::OkStatus();
-  return Error(Reason::kOptionInvalid, destination, "it lies inside the source, which is only read",
+// A destination at, in or around the source would write to it, or replace it.
+absl::Status CheckApart(const Storage& source_storage, std::string_view source,
+                        const Storage& output_storage, std::string_view destination) {
+  if (&source_storage != &output_storage) return absl::OkStatus();
+  const std::string from = source_storage.Canonical(source);
+  const std::string to = output_storage.Canonical(destination);
+  if (!LiesIn(to, from) && !LiesIn(from, to)) return absl::OkStatus();
+  return Error(Reason::kOptionInvalid, destination,
+               "it is, holds or lies inside the source, which is only read",
                "choose a destination elsewhere");
 }
 
 std::string LastComponent(std::string_view path) {
-  path = WithoutTrailingSlash(path);
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
   const size_t slash = path.rfind('/');
   return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
 }
@@ -66,7 +69,7 @@ class BackgroundDigest {
 absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::string_view source,
                                         const Storage& output_storage, std::string_view destination,
                                         const CompressOptions& options, const RunContext& context) {
-  RETURN_IF_ERROR(CheckApart(source, destination));
+  RETURN_IF_ERROR(CheckApart(source_storage, source, output_storage, destination));
   ASSIGN_OR_RETURN(const auto output,
                    output_storage.CreateDirectory(destination, options.overwrite));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source_storage, source));

@@ -1,5 +1,8 @@
 #include "storage/local_storage.h"
 
+#include <filesystem>
+#include <system_error>
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -171,6 +174,12 @@ absl::StatusOr<std::vector<FileEntry>> LocalStorage::List(std::string_view direc
   Lister lister(options_.read_roots, normal, options_.allow_symlinks);
   RETURN_IF_ERROR(lister.Walk(std::move(fd), "", 0));
   return lister.Take();
+}
+
+std::string LocalStorage::Canonical(std::string_view path) const {
+  std::error_code error;
+  const std::filesystem::path resolved = std::filesystem::weakly_canonical(path, error);
+  return Storage::Canonical(error ? std::string(path) : resolved.string());
 }
 
 absl::StatusOr<bool> LocalStorage::IsDirectory(std::string_view path) const {

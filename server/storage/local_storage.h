@@ -36,6 +36,7 @@ class LocalStorage : public Storage {
   // otherwise an error, as a file that is silently left out would be missed.
   absl::StatusOr<std::vector<FileEntry>> List(std::string_view directory) const override;
   absl::StatusOr<bool> IsDirectory(std::string_view path) const override;
+  std::string Canonical(std::string_view path) const override;
   // The parent of `path` must exist.  With `overwrite` only a directory is replaced.
   absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(std::string_view path,
                                                                    bool overwrite) const override;

@@ -1,5 +1,7 @@
 #include "storage/storage.h"
 
+#include <filesystem>
+
 #include <algorithm>
 
 #include "base/status.h"
@@ -7,6 +9,12 @@
 #include "storage/relative_name.h"
 
 namespace linchpin {
+
+std::string Storage::Canonical(std::string_view path) const {
+  std::string normal = std::filesystem::path(path).lexically_normal().string();
+  while (normal.size() > 1 && normal.back() == '/') normal.pop_back();
+  return normal;
+}
 
 absl::StatusOr<std::string> ReadText(const Storage& storage, std::string_view path,
                                      uint64_t limit) {

@@ -70,6 +70,9 @@ class Storage {
   // and directories (a leading '.') are left out.
   virtual absl::StatusOr<std::vector<FileEntry>> List(std::string_view directory) const = 0;
   virtual absl::StatusOr<bool> IsDirectory(std::string_view path) const = 0;
+  // The path without "." and "..", and, where the store has them, without links;
+  // nothing needs to be there.  For telling whether two paths meet.
+  virtual std::string Canonical(std::string_view path) const;
   // Refuses with OUTPUT_EXISTS at once if `path` exists and `overwrite` is false.
   virtual absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(
       std::string_view path, bool overwrite) const = 0;

@@ -1,15 +1,19 @@
 // The whole path on the demonstration model, in memory.
 #include "pipeline/compress.h"
 
+#include <filesystem>
 #include <stop_token>
+#include <utility>
 
 #include "artifact/verify.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "pipeline/demo_model.h"
 #include "pipeline/evaluate.h"
+#include "storage/local_storage.h"
 #include "storage/memory_storage.h"
 #include "tests/support/safetensors_file.h"
+#include "tests/support/temporary_directory.h"
 
 namespace linchpin {
 namespace {
@@ -81,11 +85,30 @@ TEST_F(CompressTest, RefusesADestinationThatExists) {
   EXPECT_EQ(ReasonOf(Run({}).status()), Reason::kOutputExists);
 }
 
-TEST_F(CompressTest, RefusesADestinationInsideTheSource) {
-  for (const char* inside : {"/demo/out", "/demo/a/b"}) {
-    const auto result = Run({}, inside);
-    EXPECT_EQ(ReasonOf(result.status()), Reason::kOptionInvalid) << inside;
-    EXPECT_THAT(std::string(result.status().message()), HasSubstr("inside the source"));
+TEST_F(CompressTest, RefusesADestinationThatMeetsTheSource) {
+  for (const char* meets : {"/demo", "/demo/", "/demo/out", "/demo/a/b", "/x/../demo", "/"}) {
+    const auto result =
+        Compress(storage_, "/demo", storage_, meets, {.overwrite = true}, RunContext{});
+    EXPECT_EQ(ReasonOf(result.status()), Reason::kOptionInvalid) << meets;
+    EXPECT_THAT(std::string(result.status().message()), HasSubstr("the source"));
+  }
+  EXPECT_NE(storage_.Get("/demo/tokens.json"), nullptr);
+}
+
+// `--overwrite` through a link would have replaced the source with the result.
+TEST(CompressOnDiskTest, RefusesADestinationThatIsALinkToTheSource) {
+  const TemporaryDirectory directory;
+  const auto storage = LocalStorage::Create({.read_roots = {directory.path().string()},
+                                             .write_roots = {directory.path().string()},
+                                             .allow_symlinks = true});
+  ASSERT_TRUE(storage.ok()) << storage.status();
+  ASSERT_TRUE(WriteDemoModel(**storage, directory / "demo").ok());
+  std::filesystem::create_directory_symlink(directory / "demo", directory / "link");
+  for (const auto& [source, destination] :
+       {std::pair("demo", "link"), std::pair("link", "demo"), std::pair("demo", "link/out")}) {
+    const auto result = Compress(**storage, directory / source, **storage, directory / destination,
+                                 {.overwrite = true}, RunContext{});
+    EXPECT_EQ(ReasonOf(result.status()), Reason::kOptionInvalid) << result.status();
   }
 }
 
