@@ -292,6 +292,7 @@ def test_long_names_stay_within_dns(render):
     ({"server": {"logLevel": "loud"}}, "logLevel"),
     ({"server": {"maxMemory": "lots"}}, "maxMemory"),
     ({"server": {"maxMemory": 1024}}, "maxMemory"),
+    ({"server": {"maxMemory": "1.5GiB"}}, "maxMemory"),
     ({"server": {"extraArgs": "--x"}}, "extraArgs"),
     ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     ({"image": {"repository": ""}}, "repository"),
