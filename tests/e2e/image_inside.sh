@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs inside the image, as its user: starts the server as the image does, asks
 # for its capabilities over the socket and over TLS, compresses the demo model,
-# fetches metrics' port, stops the server.  Called by image.sh.
+# reads the metrics, stops the server.  Called by image.sh.
 set -eu
 
 say() { echo "  inside: $*"; }
@@ -38,6 +38,12 @@ local_call compress /output/demo /output/demo-w4a16 --proof joint \
 local_call verify /output/demo-w4a16 > /dev/null || fail "does not verify"
 if local_call demo-model /usr/share/demo > /dev/null 2>&1; then fail "wrote outside its roots"; fi
 say "compressed, verified: $(du -sk /output/demo | cut -f1) kB to $(du -sk /output/demo-w4a16 | cut -f1) kB"
+
+# The image has no curl.
+bash -c 'exec 3<> /dev/tcp/127.0.0.1/9464
+         printf "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n" >&3; cat <&3' > /tmp/metrics
+grep '^linchpin_jobs_total{kind="compress",result="ok"} 1' /tmp/metrics | sed 's/^/    /'
+grep -q '^linchpin_jobs_total{kind="compress",result="ok"} 1' /tmp/metrics || fail "no metrics"
 
 kill -TERM $server
 wait $server || fail "the server's exit status is $?"
