@@ -28,7 +28,7 @@ constexpr char kFooter[] =
     "                  --tls-client-ca ca.crt --read-root /models --write-root /out";
 
 // "--max-memory" -> "LINCHPIN_MAX_MEMORY".
-std::string EnvironmentName(std::string flag) {
+std::string EnvironmentName(const std::string& flag) {
   std::string name = "LINCHPIN_" + flag.substr(2);
   for (char& c : name) c = c == '-' ? '_' : static_cast<char>(std::toupper(c));
   return name;

@@ -6,7 +6,7 @@
 namespace linchpin {
 
 Ticker::Ticker(std::chrono::milliseconds interval)
-    : interval_(interval), thread_([this](std::stop_token stop) { Run(stop); }) {}
+    : interval_(interval), thread_([this](const std::stop_token& stop) { Run(stop); }) {}
 
 Ticker::~Ticker() {
   thread_.request_stop();

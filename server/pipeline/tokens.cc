@@ -44,6 +44,12 @@ absl::Status CheckSource(const TokenSource& source) {
 }
 
 absl::Status CheckIds(const std::vector<int32_t>& ids, const ModelConfig& config) {
+  if (ids.size() > kMaxSequenceTokens) {
+    return Error(
+        Reason::kTokensInvalid, "tokens",
+        fmt::format("a sequence has {} and {} are the most", ids.size(), kMaxSequenceTokens),
+        "give shorter sequences, or smaller windows");
+  }
   for (const int32_t id : ids) {
     if (id >= 0 && id < config.vocab) continue;
     return Error(Reason::kTokensInvalid, "token ids",
@@ -95,7 +101,14 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> MakeWindows(const Checkpoint& 
   if (result.empty()) {
     ASSIGN_OR_RETURN(result, CutText(checkpoint, config, source.text, windows));
   }
+  size_t tokens = 0;
   for (const std::vector<int32_t>& window : result) {
+    tokens += window.size();
+    if (tokens > kMaxTokens) {
+      return Error(Reason::kTokensInvalid, "tokens",
+                   fmt::format("there are more than {}", kMaxTokens),
+                   "give fewer sequences, or fewer windows");
+    }
     if (window.size() < 2) {
       return Error(Reason::kTokensInvalid, "token ids", "a sequence has fewer than 2 ids",
                    "a loss needs a token to predict");

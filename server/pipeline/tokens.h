@@ -12,6 +12,11 @@
 
 namespace linchpin {
 
+// Attention holds tokens x tokens per head, and every sequence its residual
+// stream: more would take memory that nobody reserved.
+inline constexpr size_t kMaxSequenceTokens = 4096;
+inline constexpr size_t kMaxTokens = 65'536;  // of all sequences together
+
 // One of the two.
 struct TokenSource {
   std::vector<std::vector<int32_t>> ids;  // one list per sequence
@@ -29,8 +34,9 @@ struct WindowOptions {
 
 // The windows of a source.  OPTION_INVALID for a source that is empty or both,
 // a size below 2 or a text shorter than one window; TOKENS_INVALID for a
-// sequence of fewer than two ids or one outside the vocabulary; SOURCE_NOT_FOUND
-// where text is given and the checkpoint has no tokenizer.json.
+// sequence of fewer than two ids or more than kMaxSequenceTokens, for more than
+// kMaxTokens in all and for an id outside the vocabulary; SOURCE_NOT_FOUND where
+// text is given and the checkpoint has no tokenizer.json.
 absl::StatusOr<std::vector<std::vector<int32_t>>> MakeWindows(const Checkpoint& checkpoint,
                                                               const ModelConfig& config,
                                                               const TokenSource& source,

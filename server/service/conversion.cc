@@ -1,9 +1,6 @@
 #include "service/conversion.h"
 
 #include <algorithm>
-#include <array>
-#include <limits>
-#include <utility>
 
 #include "base/status.h"
 #include "fmt/format.h"
@@ -19,29 +16,34 @@ struct Row {
   Value value;
 };
 
-constexpr std::array kSchemes = {Row{v1::SCHEME_UNSPECIFIED, Scheme::kW4A16},
-                                 Row{v1::SCHEME_W4A16, Scheme::kW4A16}};
-constexpr std::array kScaleRules = {Row{v1::SCALE_RULE_UNSPECIFIED, ScaleRule::kSigned},
-                                    Row{v1::SCALE_RULE_SIGNED, ScaleRule::kSigned},
-                                    Row{v1::SCALE_RULE_MINMAX, ScaleRule::kMinMax}};
-constexpr std::array kPreserves = {
-    Row{v1::PRESERVE_UNSPECIFIED, Preserve::kTensor}, Row{v1::PRESERVE_TENSOR, Preserve::kTensor},
-    Row{v1::PRESERVE_SCALE, Preserve::kScale}, Row{v1::PRESERVE_NONE, Preserve::kNone}};
-constexpr std::array kProofLevels = {Row{v1::PROOF_LEVEL_UNSPECIFIED, ProofLevel::kNone},
-                                     Row{v1::PROOF_LEVEL_NONE, ProofLevel::kNone},
-                                     Row{v1::PROOF_LEVEL_JOINT, ProofLevel::kJoint}};
-constexpr std::array kWeightClasses = {Row{v1::WEIGHT_CLASS_UNSPECIFIED, WeightClass::kUnproven},
-                                       Row{v1::WEIGHT_CLASS_CRITICAL, WeightClass::kCritical},
-                                       Row{v1::WEIGHT_CLASS_JOINT, WeightClass::kJoint},
-                                       Row{v1::WEIGHT_CLASS_INERT, WeightClass::kInert}};
-constexpr std::array kVerdicts = {
-    Row{v1::VERDICT_UNSPECIFIED, Verdict::kUnproven}, Row{v1::VERDICT_SINGLE, Verdict::kSingle},
-    Row{v1::VERDICT_SEVERAL, Verdict::kSeveral},
-    Row{v1::VERDICT_DISTRIBUTED, Verdict::kDistributed}, Row{v1::VERDICT_NONE, Verdict::kNone}};
+constexpr Row<v1::Scheme, Scheme> kSchemes[] = {{v1::SCHEME_UNSPECIFIED, Scheme::kW4A16},
+                                                {v1::SCHEME_W4A16, Scheme::kW4A16}};
+constexpr Row<v1::ScaleRule, ScaleRule> kScaleRules[] = {
+    {v1::SCALE_RULE_UNSPECIFIED, ScaleRule::kSigned},
+    {v1::SCALE_RULE_SIGNED, ScaleRule::kSigned},
+    {v1::SCALE_RULE_MINMAX, ScaleRule::kMinMax}};
+constexpr Row<v1::Preserve, Preserve> kPreserves[] = {{v1::PRESERVE_UNSPECIFIED, Preserve::kTensor},
+                                                      {v1::PRESERVE_TENSOR, Preserve::kTensor},
+                                                      {v1::PRESERVE_SCALE, Preserve::kScale},
+                                                      {v1::PRESERVE_NONE, Preserve::kNone}};
+constexpr Row<v1::ProofLevel, ProofLevel> kProofLevels[] = {
+    {v1::PROOF_LEVEL_UNSPECIFIED, ProofLevel::kNone},
+    {v1::PROOF_LEVEL_NONE, ProofLevel::kNone},
+    {v1::PROOF_LEVEL_JOINT, ProofLevel::kJoint}};
+constexpr Row<v1::WeightClass, WeightClass> kWeightClasses[] = {
+    {v1::WEIGHT_CLASS_UNSPECIFIED, WeightClass::kUnproven},
+    {v1::WEIGHT_CLASS_CRITICAL, WeightClass::kCritical},
+    {v1::WEIGHT_CLASS_JOINT, WeightClass::kJoint},
+    {v1::WEIGHT_CLASS_INERT, WeightClass::kInert}};
+constexpr Row<v1::Verdict, Verdict> kVerdicts[] = {{v1::VERDICT_UNSPECIFIED, Verdict::kUnproven},
+                                                   {v1::VERDICT_SINGLE, Verdict::kSingle},
+                                                   {v1::VERDICT_SEVERAL, Verdict::kSeveral},
+                                                   {v1::VERDICT_DISTRIBUTED, Verdict::kDistributed},
+                                                   {v1::VERDICT_NONE, Verdict::kNone}};
 
 // Proto3 enums are open: any number may arrive.
 template <class Api, class Value, size_t kRows>
-absl::StatusOr<Value> FromTable(const std::array<Row<Api, Value>, kRows>& table, Api api,
+absl::StatusOr<Value> FromTable(const Row<Api, Value> (&table)[kRows], Api api,
                                 std::string_view field) {
   for (const auto& row : table) {
     if (row.api == api) return row.value;
@@ -53,8 +55,8 @@ absl::StatusOr<Value> FromTable(const std::array<Row<Api, Value>, kRows>& table,
 
 // The last match, since the first may be the default's second name.
 template <class Api, class Value, size_t kRows>
-Api ToTable(const std::array<Row<Api, Value>, kRows>& table, Value value) {
-  Api api = table.front().api;
+Api ToTable(const Row<Api, Value> (&table)[kRows], Value value) {
+  Api api = table[0].api;
   for (const auto& row : table) {
     if (row.value == value) api = row.api;
   }

@@ -54,6 +54,20 @@ TEST_F(TokensTest, IdsOutsideTheVocabularyAreRefused) {
   EXPECT_EQ(ReasonOf(Cut({.ids = {{-1, 2}}}).status()), Reason::kTokensInvalid);
 }
 
+TEST_F(TokensTest, MoreThanMemoryIsReservedForIsRefused) {
+  const std::vector<int32_t> longest(kMaxSequenceTokens, 1);
+  std::vector<int32_t> longer = longest;
+  longer.push_back(1);
+  EXPECT_TRUE(Cut({.ids = {longest}}).ok());
+  EXPECT_EQ(ReasonOf(Cut({.ids = {longer}}).status()), Reason::kTokensInvalid);
+  EXPECT_EQ(ReasonOf(MakePrompt(*checkpoint_, config_, {.ids = {longer}}).status()),
+            Reason::kTokensInvalid);
+  Windows all(kMaxTokens / kMaxSequenceTokens, longest);
+  EXPECT_TRUE(Cut({.ids = all}).ok());
+  all.push_back({1, 2});
+  EXPECT_EQ(ReasonOf(Cut({.ids = all}).status()), Reason::kTokensInvalid);
+}
+
 TEST_F(TokensTest, TextNeedsATokenizer) {
   EXPECT_EQ(ReasonOf(Cut({.text = "hello"}).status()), Reason::kSourceNotFound);
 }
