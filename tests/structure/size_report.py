@@ -24,8 +24,9 @@ def functions(text):
     for number, line in enumerate(text.splitlines()):
         if start is None and line.endswith("{") and re.match(r"[A-Za-z~ ]", line):
             head = line if not line.startswith(" ") else signature + line
-            if head[:1].isalpha() and "(" in head and not NOT_A_FUNCTION.match(head):
-                start, name = number, re.search(r"([\w:~]+)\s*\(", head).group(1)
+            called = re.search(r"([\w:~]+)\s*\(", head)  # none for a lambda at the top
+            if head[:1].isalpha() and called and not NOT_A_FUNCTION.match(head):
+                start, name = number, called.group(1)
         elif start is not None and line.startswith("}"):
             yield name, number - start + 1
             start = None
