@@ -14,7 +14,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 linchpin=$root/build/release/bin/linchpin
 work=$root/build/quickstart
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
 fail() {
   echo "quickstart.sh: $*" >&2
   exit 1
