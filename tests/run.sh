@@ -18,6 +18,13 @@ exec < /dev/null
 
 step() { printf '\n== %s (%d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
 
+# logged NAME COMMAND...: runs a command; shows what it said only if it fails.
+logged() {
+  local log=$reports/$1.log
+  shift
+  "$@" > "$log" 2>&1 || { tail -n 100 "$log"; return 1; }
+}
+
 install_packages() {
   bash deploy/install_packages.sh deploy/build-packages.txt tests/packages.txt
   command -v npm > /dev/null || echo npm | bash deploy/install_packages.sh -
@@ -30,15 +37,15 @@ install_python() {
   if [ "$(cat "$venv/installed" 2> /dev/null)" = "$wanted" ]; then return; fi
   rm -rf "$venv"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check "$(grep '^torch==' tests/requirements.txt)"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
+  logged pip "$venv/bin/pip" install "$(grep '^torch==' tests/requirements.txt)"
+  logged pip "$venv/bin/pip" install -r tests/requirements.txt
   echo "$wanted" > "$venv/installed"
 }
 
 install_buf() {
   local package=@bufbuild/buf@1.75.0
   if [ "$(cat build/npm/installed 2> /dev/null)" = "$package" ]; then return; fi
-  npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/npm "$package"
+  logged npm npm install --no-audit --no-fund --ignore-scripts --prefix build/npm "$package"
   echo "$package" > build/npm/installed
 }
 
@@ -46,7 +53,7 @@ install_buf() {
 build() {
   local name=$1
   shift
-  cmake "$@" > "$reports/$name.configure.log" 2>&1 || { cat "$reports/$name.configure.log"; return 1; }
+  logged "$name.configure" cmake "$@"
   cmake --build "build/$name" -j "$jobs" > "$reports/$name.build.log" 2>&1 || {
     grep -E -A20 'error|FAILED' "$reports/$name.build.log" || cat "$reports/$name.build.log"
     return 1
@@ -69,18 +76,26 @@ run_pytest() {
     --junit-xml "$reports/pytest.xml" "$@" || true
 }
 
-rm -rf "$reports"
-mkdir -p "$reports"
-step "packages"; install_packages
-step "python"; install_python
-step "buf"; install_buf
-step "build with Debian's LibTorch"; build dev --preset dev
-step "C++ tests"; run_ctest dev
-step "build what ships"; build release --preset release
-step "build the engine with the LibTorch of PyPI's torch"
-build torch2 -S . -B build/torch2 -G Ninja -DCMAKE_BUILD_TYPE=Dev -DLINCHPIN_BUILD_SERVICE=OFF \
-  "-DCMAKE_PREFIX_PATH=$(torch_prefixes)"
-step "C++ tests of that engine"; run_ctest torch2
-step "Python tests"; run_pytest tests
-step "done"
-"$venv/bin/python" tests/count_tests.py "$reports"/{dev,torch2,pytest}.xml
+# In a function, so that the whole script is read before it runs.
+main() {
+  rm -rf "$reports"
+  mkdir -p "$reports"
+  trap 'echo "tests/run.sh did not come to its end"; echo "0 passed, 1 failed"' EXIT
+  step "packages"; install_packages
+  step "python"; install_python
+  step "buf"; install_buf
+  step "build with Debian's LibTorch"; build dev --preset dev
+  step "C++ tests"; run_ctest dev
+  step "build what ships"; build release --preset release
+  step "build the engine with the LibTorch of PyPI's torch"
+  build torch2 -S . -B build/torch2 -G Ninja -DCMAKE_BUILD_TYPE=Dev -DLINCHPIN_BUILD_SERVICE=OFF \
+    "-DCMAKE_PREFIX_PATH=$(torch_prefixes)"
+  step "C++ tests of that engine"; run_ctest torch2
+  step "Python tests"; run_pytest tests
+  step "done"
+  trap - EXIT
+  "$venv/bin/python" tests/count_tests.py "$reports"/{dev,torch2,pytest}.xml
+}
+
+main
+exit

@@ -1,7 +1,6 @@
 """Our token ids against those of the tokenizers library, on real files and on texts made to hurt.
 
-LINCHPIN_BUILD is the build directory (default build/dev), LINCHPIN_SHARED the shared folder,
-LINCHPIN_SMOLLM2 a directory with the tokenizer.json of a byte-level model.
+LINCHPIN_BUILD is the build directory (default build/dev), LINCHPIN_SHARED the shared folder.
 """
 
 import json
@@ -12,6 +11,8 @@ import subprocess
 
 import pytest
 import tokenizers
+
+from support.smollm2 import smollm2
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = SOURCE / os.environ.get("LINCHPIN_BUILD", "build/dev")
@@ -62,19 +63,9 @@ def assert_same(tokenizer_json, texts):
         assert a == b, repr(text[:200])
 
 
-def smollm2():
-    """The byte-level tokenizer; like the shared folder, it must be there under CI."""
-    directory = os.environ.get("LINCHPIN_SMOLLM2")
-    if directory:
-        return pathlib.Path(directory) / "tokenizer.json"
-    if os.environ.get("CI"):
-        pytest.fail("LINCHPIN_SMOLLM2 is not set")
-    pytest.skip("LINCHPIN_SMOLLM2 is not set")
-
-
 def tokenizer_file(name):
     if name == "smollm2":
-        return smollm2()
+        return smollm2("bf16") / "tokenizer.json"
     return SHARED / "models" / name / "tokenizer.json"
 
 
