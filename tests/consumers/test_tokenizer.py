@@ -103,7 +103,7 @@ def test_awkward_texts(name):
 
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
 def test_pre_tokenizers(name, tmp_path):
-    path = smollm2()
+    path = tokenizer_file("smollm2")
     document = json.loads(path.read_text())
     document["pre_tokenizer"] = PRE_TOKENIZERS[name]
     changed = tmp_path / "tokenizer.json"
