@@ -141,7 +141,7 @@ TEST(DetectionOptionsFromProto, AProofNeedsTokens) {
 TEST(RequirePath, TakesAbsolutePathsOnly) {
   EXPECT_TRUE(RequirePath("source", "/models/m").ok());
   for (const std::string& path : {std::string(), std::string("relative"), std::string("s3://b/k"),
-                                 std::string("/with\0nul", 9)}) {
+                                  std::string("/with\0nul", 9)}) {
     EXPECT_EQ(ReasonOf(RequirePath("source", path)), Reason::kOptionInvalid) << path;
   }
 }
