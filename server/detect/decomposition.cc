@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/status.h"
 #include "detect/magnitude.h"
@@ -46,7 +47,8 @@ absl::StatusOr<float> BiasAt(const Checkpoint& checkpoint, std::string name, int
   if (!checkpoint.Has(name)) return 0.0F;
   ASSIGN_OR_RETURN(const StoredTensor* bias, checkpoint.Find(name));
   ASSIGN_OR_RETURN(const Matrix values, checkpoint.ReadRows(*bias, 0, 1));
-  return values.data[row];
+  // A bias that the config does not know of was checked by nobody.
+  return std::cmp_less(row, values.data.size()) ? values.data[row] : 0.0F;
 }
 
 int64_t RankLimit(const StoredTensor& tensor, const DetectOptions& options) {
