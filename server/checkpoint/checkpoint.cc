@@ -17,7 +17,7 @@ namespace {
 
 constexpr uint64_t kMaxConfigBytes = 10'000'000;
 constexpr uint64_t kMaxIndexBytes = 100'000'000;
-constexpr size_t kReadChunk = size_t{1} << 18;
+constexpr size_t kReadChunk = size_t{1} << 17;  // elements
 
 absl::StatusOr<SafetensorsHeader> ReadHeader(const ReadableFile& file, const std::string& path) {
   std::array<std::byte, 32> prefix;  // enough to tell what else it may be
@@ -166,40 +166,59 @@ absl::Status Checkpoint::ReadBytes(const StoredTensor& tensor, uint64_t offset,
   return Error(ReasonOf(status), where, std::string(status.message()));
 }
 
-absl::StatusOr<Matrix> Checkpoint::ReadRows(const StoredTensor& tensor, int64_t first,
-                                            int64_t count) const {
+absl::StatusOr<int64_t> Checkpoint::RowLength(const StoredTensor& tensor, int64_t first,
+                                              int64_t count) const {
   const TensorInfo& info = tensor.info;
-  const std::string where =
-      fmt::format("{}: tensor {}",
-                  JoinPath(directory_, shards_[static_cast<size_t>(tensor.shard)].name), info.name);
+  const auto where = [&] {
+    return fmt::format("{}: tensor {}",
+                       JoinPath(directory_, shards_[static_cast<size_t>(tensor.shard)].name),
+                       info.name);
+  };
   if (!IsFloatWeight(info.dtype)) {
-    return Error(Reason::kDtypeUnsupported, where,
+    return Error(Reason::kDtypeUnsupported, where(),
                  fmt::format("{} cannot be read as numbers", NameOf(info.dtype)),
                  "F32, F16 and BF16 can");
   }
   const int64_t rows = info.shape.size() < 2 ? 1 : info.shape.front();
-  const int64_t columns = rows == 0 ? 0 : ElementCount(info.shape).value_or(0) / rows;
   if (first < 0 || count < 0 || first > rows || count > rows - first) {
-    return Error(Reason::kTensorShapeInvalid, where,
+    return Error(Reason::kTensorShapeInvalid, where(),
                  fmt::format("{} rows from row {} of {}", count, first, ShapeText(info.shape)));
   }
-  Matrix matrix{std::vector<float>(static_cast<size_t>(count * columns)), count, columns};
-  const auto element = static_cast<size_t>(SizeOf(info.dtype));
-  const auto begin = static_cast<uint64_t>(first * columns) * element;
-  if (info.dtype == DType::kF32) {
-    RETURN_IF_ERROR(ReadBytes(tensor, begin,
-                              absl::MakeSpan(reinterpret_cast<std::byte*>(matrix.data.data()),
-                                             matrix.data.size() * element)));
-    return matrix;
+  return rows == 0 ? 0 : ElementCount(info.shape).value_or(0) / rows;
+}
+
+absl::Status Checkpoint::ReadRows(const StoredTensor& tensor, int64_t first, int64_t count,
+                                  absl::Span<float> out) const {
+  ASSIGN_OR_RETURN(const int64_t columns, RowLength(tensor, first, count));
+  if (std::cmp_not_equal(out.size(), count * columns)) {
+    return Error(Reason::kInternal, tensor.info.name,
+                 fmt::format("{} elements do not hold {} rows", out.size(), count));
   }
-  std::vector<std::byte> chunk(std::min(kReadChunk, matrix.data.size()) * element);
-  for (size_t done = 0; done < matrix.data.size();) {
-    const size_t next = std::min(kReadChunk, matrix.data.size() - done);
+  const DType dtype = tensor.info.dtype;
+  const auto element = static_cast<size_t>(SizeOf(dtype));
+  const uint64_t begin = static_cast<uint64_t>(first * columns) * element;
+  if (dtype == DType::kF32) {
+    return ReadBytes(
+        tensor, begin,
+        absl::MakeSpan(reinterpret_cast<std::byte*>(out.data()), out.size() * element));
+  }
+  // Kept by the thread: small enough to stay in its cache until it is widened.
+  thread_local std::vector<std::byte> chunk(kReadChunk * sizeof(uint16_t));
+  for (size_t done = 0; done < out.size();) {
+    const size_t next = std::min(kReadChunk, out.size() - done);
     const auto bytes = absl::MakeSpan(chunk.data(), next * element);
     RETURN_IF_ERROR(ReadBytes(tensor, begin + done * element, bytes));
-    WidenToFloat(info.dtype, bytes.data(), static_cast<int64_t>(next), matrix.data.data() + done);
+    WidenToFloat(dtype, bytes.data(), static_cast<int64_t>(next), out.data() + done);
     done += next;
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Matrix> Checkpoint::ReadRows(const StoredTensor& tensor, int64_t first,
+                                            int64_t count) const {
+  ASSIGN_OR_RETURN(const int64_t columns, RowLength(tensor, first, count));
+  Matrix matrix{std::vector<float>(static_cast<size_t>(count * columns)), count, columns};
+  RETURN_IF_ERROR(ReadRows(tensor, first, count, absl::MakeSpan(matrix.data)));
   return matrix;
 }
 

@@ -73,6 +73,9 @@ class Checkpoint {
   // row), widened to float32.  DTYPE_UNSUPPORTED unless F32, F16 or BF16;
   // TENSOR_SHAPE_INVALID for rows that it does not have.
   absl::StatusOr<Matrix> ReadRows(const StoredTensor& tensor, int64_t first, int64_t count) const;
+  // The same into `out`, which holds exactly these rows.
+  absl::Status ReadRows(const StoredTensor& tensor, int64_t first, int64_t count,
+                        absl::Span<float> out) const;
 
   // Opens a file of the checkpoint by the name `other_files` or `shards` gives
   // it, or its index.
@@ -84,6 +87,8 @@ class Checkpoint {
  private:
   Checkpoint() = default;
 
+  // Elements of one row; an error unless `count` rows from `first` can be read as numbers.
+  absl::StatusOr<int64_t> RowLength(const StoredTensor& tensor, int64_t first, int64_t count) const;
   absl::Status AddShard(const std::string& name);
   absl::Status CheckIndex(const std::string& path, const ShardIndex& index) const;
   void AddAliases(bool tied);

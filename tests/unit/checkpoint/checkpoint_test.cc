@@ -169,6 +169,8 @@ TEST_F(CheckpointTest, RefusesRowsAndTypesThatItCannotRead) {
   EXPECT_EQ(ReasonOf(checkpoint->ReadRows(w, -1, 1).status()), Reason::kTensorShapeInvalid);
   EXPECT_EQ(ReasonOf(checkpoint->ReadRows(w, INT64_MAX, 1).status()), Reason::kTensorShapeInvalid);
   EXPECT_TRUE(checkpoint->ReadRows(w, 2, 0).ok());
+  std::vector<float> too_few(1);
+  EXPECT_EQ(ReasonOf(checkpoint->ReadRows(w, 0, 2, absl::MakeSpan(too_few))), Reason::kInternal);
   std::vector<std::byte> bytes(9);
   EXPECT_EQ(ReasonOf(checkpoint->ReadBytes(w, 0, absl::MakeSpan(bytes))), Reason::kInternal);
 }
