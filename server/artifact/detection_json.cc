@@ -7,14 +7,20 @@
 namespace linchpin {
 namespace {
 
+template <typename T>
+Json ListOf(const std::vector<T>& items);
+
 Json ToJson(const Peak& peak) {
   return {{"token", peak.token}, {"channel", peak.channel}, {"value", ShortestNumber(peak.value)}};
 }
 
+// An expert's number; null for a layer's one MLP.
+Json ExpertOf(int expert) { return expert < 0 ? Json(nullptr) : Json(expert); }
+
 Json ToJson(const SuperWeight& weight) {
   return {{"tensor", weight.position.tensor},
           {"layer", weight.layer},
-          {"expert", nullptr},
+          {"expert", ExpertOf(weight.expert)},
           {"row", weight.position.row},
           {"column", weight.position.column},
           {"value", ShortestNumber(weight.value)},
@@ -22,6 +28,7 @@ Json ToJson(const SuperWeight& weight) {
           {"input", ShortestNumber(weight.input)},
           {"output", ShortestNumber(weight.output)},
           {"share", ShortestNumber(weight.share)},
+          {"norm_gain", ShortestNumber(weight.norm_gain)},
           {"persistence", ShortestNumber(weight.persistence)},
           {"rank", weight.rank},
           {"round", weight.round},
@@ -37,7 +44,14 @@ Json ToJson(const SuperActivation& activation) {
           {"peak", ShortestNumber(activation.peak)},
           {"onset_layer", activation.onset_layer},
           {"persistence", ShortestNumber(activation.persistence)},
+          {"norm_gain", ShortestNumber(activation.norm_gain)},
           {"carrier", std::string(NameOf(activation.carrier))}};
+}
+
+Json ToJson(const DownProjRecord& record) {
+  return {{"expert", ExpertOf(record.expert)},
+          {"down_proj_input", ToJson(record.input)},
+          {"down_proj_output", ToJson(record.output)}};
 }
 
 Json ToJson(const LayerRecord& layer) {
@@ -47,7 +61,7 @@ Json ToJson(const LayerRecord& layer) {
           {"down_proj_input", ToJson(layer.down_proj_input)},
           {"down_proj_output", ToJson(layer.down_proj_output)},
           {"residual", std::move(residual)},
-          {"experts", nullptr}};
+          {"experts", layer.experts.empty() ? Json(nullptr) : ListOf(layer.experts)}};
 }
 
 Json ToJson(const ProofArm& arm) {
@@ -61,13 +75,6 @@ Json ToJson(const ProofArm& arm) {
           {"perplexity_ratio", arm.perplexity_ratio},
           {"interval", Json::array({arm.interval_low, arm.interval_high})},
           {"kl", nullptr}};
-}
-
-template <typename T>
-Json ListOf(const std::vector<T>& items) {
-  Json list = Json::array();
-  for (const T& item : items) list.push_back(ToJson(item));
-  return list;
 }
 
 // Tokens per window, BOS included; null where the windows differ.
@@ -91,11 +98,14 @@ Json ToJson(const Proof& proof) {
 
 Json ToJson(const DetectOptions& options) {
   return {{"peak_over_median", ShortestNumber(options.peak_over_median)},
+          {"made_peak_over_median", ShortestNumber(options.made_peak_over_median)},
+          {"made_over_median", ShortestNumber(options.made_over_median)},
           {"peak_over_largest", ShortestNumber(options.peak_over_largest)},
           {"keep_fraction", ShortestNumber(options.keep_fraction)},
           {"keep_layers", ShortestNumber(options.keep_layers)},
           {"min_later", ShortestNumber(options.min_later)},
           {"min_jump", ShortestNumber(options.min_jump)},
+          {"min_change", ShortestNumber(options.min_change)},
           {"max_contributors", options.max_contributors},
           {"explain_low", ShortestNumber(options.explain_low)},
           {"explain_high", ShortestNumber(options.explain_high)},
@@ -103,11 +113,21 @@ Json ToJson(const DetectOptions& options) {
           {"top_weight_fraction", ShortestNumber(options.top_weight_fraction)},
           {"top_inputs", options.top_inputs},
           {"min_share", ShortestNumber(options.min_share)},
+          {"output_over_median", ShortestNumber(options.output_over_median)},
+          {"gain_over_median", ShortestNumber(options.gain_over_median)},
           {"max_rounds", options.max_rounds},
           {"null_draws", options.null_draws},
           {"critical_ratio", options.critical_ratio},
           {"critical_interval", options.critical_interval},
           {"joint_factor", options.joint_factor}};
+}
+
+// After all that it calls, or it would not find them.
+template <typename T>
+Json ListOf(const std::vector<T>& items) {
+  Json list = Json::array();
+  for (const T& item : items) list.push_back(ToJson(item));
+  return list;
 }
 
 }  // namespace

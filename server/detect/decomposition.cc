@@ -6,30 +6,75 @@
 
 #include "base/status.h"
 #include "detect/magnitude.h"
-#include "forward/layer_tensors.h"
 
 namespace linchpin {
 namespace {
 
+// One product c = routing weight x X[token, column] x W[row, column].
 struct Contribution {
+  int expert = kNoExpert;
   InputElement input;
   int input_rank = 0;  // 0 = the token's largest
   float weight = 0;
-  float share = 0;  // of the output; signed
+  float output = 0;  // of its down_proj at (token, row)
+  float share = 0;   // of the sum over all down_projs; signed
 };
 
-// Products of the token's largest inputs, by falling share.
-std::vector<Contribution> Contributions(const std::vector<InputElement>& inputs,
-                                        absl::Span<const float> row, float output) {
-  std::vector<Contribution> contributions;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    const float weight = row[inputs[i].channel];
-    contributions.push_back(
-        {inputs[i], static_cast<int>(i), weight, inputs[i].value * weight / output});
+// What the down_projs of a layer give at (token, channel), before any norm.
+struct Products {
+  std::vector<Contribution> largest;  // by falling share
+  float total = 0;
+  float bias = 0;                    // its part of the total
+  std::vector<float> token_outputs;  // the total of every channel
+};
+
+// What a column of the row is in this run.
+void Apply(absl::Span<const DownProjEdit> edits, int layer, int expert, int64_t row,
+           std::vector<float>& weights) {
+  for (const DownProjEdit& edit : edits) {
+    if (edit.layer == layer && edit.expert == expert && edit.row == row) {
+      weights[static_cast<size_t>(edit.column)] = edit.value;
+    }
   }
-  std::stable_sort(contributions.begin(), contributions.end(),
+}
+
+// Adds one down_proj's products to `products`, their share not yet divided by the total.
+absl::Status AddProducts(const ForwardPass& pass, int layer, const DownProjTrace& down,
+                         absl::Span<const DownProjEdit> edits, int64_t token, int64_t channel,
+                         Products& products) {
+  const auto found = std::lower_bound(down.tokens.begin(), down.tokens.end(), token);
+  if (found == down.tokens.end() || *found != token) return absl::OkStatus();
+  const int64_t at = found - down.tokens.begin();
+  const float routed = down.weights[static_cast<size_t>(at)];
+  ASSIGN_OR_RETURN(ForwardPass::DownProjRow row, pass.ReadDownProjRow(layer, down.expert, channel));
+  Apply(edits, layer, down.expert, channel, row.weights);
+  const float output = down.output.View().At(at, channel);
+  products.total += routed * output;
+  products.bias += routed * row.bias;
+  products.token_outputs.resize(static_cast<size_t>(down.output.columns));
+  for (int64_t i = 0; i < down.output.columns; ++i) {
+    products.token_outputs[static_cast<size_t>(i)] += routed * down.output.View().At(at, i);
+  }
+  const std::vector<InputElement>& inputs = down.top_inputs[static_cast<size_t>(at)];
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const float weight = row.weights[static_cast<size_t>(inputs[i].channel)];
+    products.largest.push_back({down.expert, inputs[i], static_cast<int>(i), weight, output,
+                                routed * inputs[i].value * weight});
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Products> ProductsOf(const ForwardPass& pass, int layer, const LayerTrace& trace,
+                                    absl::Span<const DownProjEdit> edits, int64_t token,
+                                    int64_t channel) {
+  Products products;
+  for (const DownProjTrace& down : trace.down_projs) {
+    RETURN_IF_ERROR(AddProducts(pass, layer, down, edits, token, channel, products));
+  }
+  for (Contribution& contribution : products.largest) contribution.share /= products.total;
+  std::stable_sort(products.largest.begin(), products.largest.end(),
                    [](const Contribution& a, const Contribution& b) { return a.share > b.share; });
-  return contributions;
+  return products;
 }
 
 // Whether some prefix of the largest products explains the output.
@@ -42,13 +87,12 @@ bool FewExplain(const std::vector<Contribution>& contributions, const DetectOpti
   return false;
 }
 
-absl::StatusOr<float> BiasAt(const Checkpoint& checkpoint, std::string name, int64_t row) {
-  name.replace(name.size() - 6, 6, "bias");
-  if (!checkpoint.Has(name)) return 0.0F;
-  ASSIGN_OR_RETURN(const StoredTensor* bias, checkpoint.Find(name));
-  ASSIGN_OR_RETURN(const Matrix values, checkpoint.ReadRows(*bias, 0, 1));
-  // A bias that the config does not know of was checked by nobody.
-  return std::cmp_less(row, values.data.size()) ? values.data[row] : 0.0F;
+// |value| over the median of |values|; infinite where that is 0.
+float OverMedian(float value, std::vector<float> values) {
+  for (float& element : values) element = std::fabs(element);
+  const auto middle = values.begin() + (static_cast<int64_t>(values.size()) - 1) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return std::fabs(value) / *middle;
 }
 
 int64_t RankLimit(const StoredTensor& tensor, const DetectOptions& options) {
@@ -57,50 +101,57 @@ int64_t RankLimit(const StoredTensor& tensor, const DetectOptions& options) {
   return std::min(options.top_weights, std::max<int64_t>(1, part));
 }
 
+Carrier CarrierOf(const Products& products, bool gain_carries, float norm_gain,
+                  const DetectOptions& options) {
+  if (gain_carries) {
+    return norm_gain >= options.gain_over_median ? Carrier::kNormGain : Carrier::kMany;
+  }
+  if (FewExplain(products.largest, options)) return Carrier::kWeights;
+  return products.bias / products.total >= options.min_jump ? Carrier::kBias : Carrier::kMany;
+}
+
 }  // namespace
 
-absl::StatusOr<Decomposition> Decompose(const Checkpoint& checkpoint, const Trace& trace,
-                                        absl::Span<const DownProjEdit> edits,
-                                        const SuperActivation& activation,
+absl::StatusOr<Decomposition> Decompose(const Checkpoint& checkpoint, const ForwardPass& pass,
+                                        const Trace& trace, absl::Span<const DownProjEdit> edits,
+                                        const SuperActivation& activation, int onset,
                                         const DetectOptions& options) {
   const auto [token, channel] = std::pair(activation.token, activation.channel);
-  const LayerTrace& layer = trace.layers[activation.onset_layer];
-  const float output = layer.down_output.View().At(token, channel);
-  const float jump = trace.After(activation.onset_layer).View().At(token, channel) -
+  const LayerTrace& layer = trace.layers[static_cast<size_t>(onset)];
+  const float jump = trace.After(static_cast<size_t>(onset)).View().At(token, channel) -
                      layer.hidden.View().At(token, channel);
-  if (output / jump < options.min_jump) return Decomposition{Carrier::kAttention, {}};
-
-  const std::string name = DownProjName(activation.onset_layer);
-  ASSIGN_OR_RETURN(const StoredTensor* tensor, checkpoint.Find(name));
-  ASSIGN_OR_RETURN(Matrix row, checkpoint.ReadRows(*tensor, channel, 1));
-  for (const DownProjEdit& edit : edits) {
-    if (edit.layer == activation.onset_layer && edit.row == channel) {
-      row.data[edit.column] = edit.value;
-    }
-  }
-  const std::vector<Contribution> contributions =
-      Contributions(layer.top_inputs[token], row.View().Row(0), output);
   Decomposition result;
-  if (FewExplain(contributions, options)) {
-    result.carrier = Carrier::kWeights;
-  } else {
-    ASSIGN_OR_RETURN(const float bias, BiasAt(checkpoint, name, channel));
-    if (bias / output >= options.min_jump) result.carrier = Carrier::kBias;
+  if (layer.mlp_added.View().At(token, channel) / jump < options.min_jump) {
+    result.carrier = Carrier::kAttention;
+    return result;
   }
-  for (const Contribution& contribution : contributions) {
+  ASSIGN_OR_RETURN(const Products products, ProductsOf(pass, onset, layer, edits, token, channel));
+  ASSIGN_OR_RETURN(const std::vector<float> gains, pass.MlpOutputGain(onset));
+  if (!gains.empty()) result.norm_gain = OverMedian(gains[static_cast<size_t>(channel)], gains);
+  // An ordinary output that only the norm makes huge: its weights are ordinary, too.
+  const bool gain_carries = !gains.empty() && OverMedian(products.total, products.token_outputs) <
+                                                  options.output_over_median;
+  result.carrier = CarrierOf(products, gain_carries, result.norm_gain, options);
+  if (gain_carries) return result;
+
+  for (const Contribution& contribution : products.largest) {
     if (contribution.share < options.min_share || contribution.share > options.explain_high ||
         contribution.input_rank >= options.top_inputs) {
       continue;
     }
+    const std::string name = pass.DownProj(onset, contribution.expert).weight.name;
+    ASSIGN_OR_RETURN(const StoredTensor* tensor, checkpoint.Find(name));
     ASSIGN_OR_RETURN(const int64_t rank, MagnitudeRank(checkpoint, *tensor, contribution.weight));
     if (rank > RankLimit(*tensor, options)) continue;
     result.weights.push_back({.position = {name, channel, contribution.input.channel},
-                              .layer = activation.onset_layer,
+                              .layer = onset,
+                              .expert = contribution.expert,
                               .value = contribution.weight,
                               .token = token,
                               .input = contribution.input.value,
-                              .output = output,
+                              .output = contribution.output,
                               .share = contribution.share,
+                              .norm_gain = result.norm_gain,
                               .persistence = activation.persistence,
                               .rank = rank});
   }

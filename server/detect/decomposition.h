@@ -18,14 +18,15 @@ namespace linchpin {
 
 struct Decomposition {
   Carrier carrier = Carrier::kMany;
+  float norm_gain = 1;
   std::vector<SuperWeight> weights;  // those that pass every rule, by falling share
 };
 
-// Decomposes `activation` at its onset.  `edits` are the weights zeroed in the
+// Decomposes what `layer` adds to `activation`.  `edits` are the weights zeroed in the
 // run that `trace` holds.
-absl::StatusOr<Decomposition> Decompose(const Checkpoint& checkpoint, const Trace& trace,
-                                        absl::Span<const DownProjEdit> edits,
-                                        const SuperActivation& activation,
+absl::StatusOr<Decomposition> Decompose(const Checkpoint& checkpoint, const ForwardPass& pass,
+                                        const Trace& trace, absl::Span<const DownProjEdit> edits,
+                                        const SuperActivation& activation, int layer,
                                         const DetectOptions& options);
 
 }  // namespace linchpin

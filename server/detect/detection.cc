@@ -40,6 +40,8 @@ std::string_view NameOf(Carrier carrier) {
       return "bias";
     case Carrier::kAttention:
       return "attention";
+    case Carrier::kNormGain:
+      return "norm_gain";
     case Carrier::kMany:
       break;
   }

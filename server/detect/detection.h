@@ -24,9 +24,10 @@ enum class Verdict { kUnproven, kSingle, kSeveral, kDistributed, kNone };
 std::string_view NameOf(Verdict verdict);
 
 // What makes a super activation: kWeights where a few products of the onset
-// layer's down_proj explain its output; kMany where no few do; kBias where that
-// projection's bias does; kAttention where the jump is not the MLP's.
-enum class Carrier { kWeights, kMany, kBias, kAttention };
+// layer's down_proj explain its output; kNormGain where the norm after the MLP
+// does; kBias where that projection's bias does; kAttention where the jump is
+// not the MLP's; kMany where none of them.
+enum class Carrier { kWeights, kMany, kBias, kAttention, kNormGain };
 std::string_view NameOf(Carrier carrier);
 
 // The element of largest magnitude of some activation.
@@ -39,11 +40,13 @@ struct Peak {
 struct SuperWeight {
   WeightPosition position;
   int layer = 0;
+  int expert = -1;  // -1: the layer's one MLP, or the expert that every token goes through
   float value = 0;
   int64_t token = 0;      // where its super activation was seen
   float input = 0;        // down_proj input at (token, column)
   float output = 0;       // down_proj output at (token, row)
-  float share = 0;        // of that output, by input x value
+  float share = 0;        // of what all down_projs give there, by input x value
+  float norm_gain = 1;    // of the norm after the MLP at this channel, over its median; 1: no norm
   float persistence = 0;  // of its super activation, 0 .. 1
   int64_t rank = 0;       // of |value| in its matrix, 1 = largest
   int round = 0;          // peel round that found it, from 0
@@ -56,16 +59,25 @@ struct SuperActivation {
   float peak = 0;  // signed, the largest |value| over the layers
   int onset_layer = 0;
   float persistence = 0;
+  float norm_gain = 1;  // as of a super weight
   Carrier carrier = Carrier::kMany;
+};
+
+// Maxima of one expert in the untouched model.
+struct DownProjRecord {
+  int expert = -1;
+  Peak input;
+  Peak output;
 };
 
 // Maxima of one layer in the untouched model.
 struct LayerRecord {
   int layer = 0;
   Peak down_proj_input;
-  Peak down_proj_output;
+  Peak down_proj_output;  // of all experts where there are any
   Peak residual;
   float residual_median_abs = 0;
+  std::vector<DownProjRecord> experts;  // those that a token reached, ascending
 };
 
 // Perplexity with some weights changed, against the untouched model.
@@ -91,20 +103,26 @@ struct Proof {
 
 // The rules of a detection and the numbers they use; printed with every result.
 struct DetectOptions {
-  float peak_over_median = 30;      // a super activation is at least so many times the median |h|
-  float peak_over_largest = 0.10F;  // and this part of the model's largest
-  float keep_fraction = 0.5F;       // persistent: keeps this part of its peak
-  float keep_layers = 0.5F;         // on this part of the later layers
-  float min_later = 0.1F;           // of the model's layers must follow, one at least
-  float min_jump = 0.5F;            // the MLP's part of the jump at the onset
-  int max_contributors = 4;         // products that may explain an output
-  float explain_low = 0.80F;        // their sum over the output, at least
-  float explain_high = 1.25F;       // and at most
-  int64_t top_weights = 1000;       // |W| must be among so many of its matrix,
+  float peak_over_median = 50;       // a super activation is at least so many times the median |h|;
+  float made_peak_over_median = 20;  // or so many, where the MLP of its onset adds
+  float made_over_median = 40;       // at least so many times the median of what it adds;
+  float peak_over_largest = 0.10F;   // and this part of the model's largest
+  float keep_fraction = 0.5F;        // persistent: keeps this part of its peak
+  float keep_layers = 0.5F;          // on this part of the later layers
+  float min_later = 0.1F;            // of the model's layers must follow, one at least
+  float min_jump = 0.5F;             // the MLP's part of the jump at the onset
+  float min_change = 0.2F;           // of the peak: other layers that add so much make it, too
+  int max_contributors = 4;          // products that may explain an output
+  float explain_low = 0.80F;         // their sum over the output, at least
+  float explain_high = 1.25F;        // and at most
+  int64_t top_weights = 1000;        // |W| must be among so many of its matrix,
   float top_weight_fraction = 0.002F;  // and among this part of it
   int top_inputs = 10;                 // |X| among so many of its token
   float min_share = 0.35F;             // of the output, when first seen
-  int max_rounds = 8;                  // of the peel
+  // Where a norm follows the MLP:
+  float output_over_median = 10;  // the token's output stands out before the norm already,
+  float gain_over_median = 10;    // or else this gain is what makes the activation
+  int max_rounds = 8;             // of the peel
   // Proof.
   int null_draws = 4;
   double critical_ratio = 1.5;

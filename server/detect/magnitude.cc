@@ -39,15 +39,16 @@ absl::StatusOr<int64_t> MagnitudeRank(const Checkpoint& checkpoint, const Stored
 }
 
 absl::StatusOr<std::vector<PinnedWeight>> NearestInMagnitude(
-    const Checkpoint& checkpoint, const StoredTensor& tensor, float value,
+    const Checkpoint& checkpoint, const LinearTensors& linear, float value,
     absl::Span<const WeightPosition> excluded, int count) {
+  ASSIGN_OR_RETURN(const StoredTensor* tensor, checkpoint.Find(linear.weight.name));
   using Candidate = std::pair<float, PinnedWeight>;  // distance, weight
-  std::set<int64_t> rows;
+  std::set<int64_t> rows;                            // as stored
   std::set<int64_t> columns;
   for (const WeightPosition& position : excluded) {
-    if (position.tensor != tensor.info.name) continue;
-    rows.insert(position.row);
-    columns.insert(position.column);
+    if (position.tensor != linear.weight.name) continue;
+    rows.insert(linear.transposed ? position.column : position.row);
+    columns.insert(linear.transposed ? position.row : position.column);
   }
   const auto nearer = [](const Candidate& a, const Candidate& b) {
     return std::tie(a.first, a.second.position) < std::tie(b.first, b.second.position);
@@ -65,15 +66,19 @@ absl::StatusOr<std::vector<PinnedWeight>> NearestInMagnitude(
           std::pop_heap(nearest.begin(), nearest.end(), nearer);
           nearest.pop_back();
         }
-        nearest.push_back({distance, {{tensor.info.name, first + row, column}, weight}});
+        nearest.push_back({distance, {{linear.weight.name, first + row, column}, weight}});
         std::push_heap(nearest.begin(), nearest.end(), nearer);
       }
     }
   };
-  RETURN_IF_ERROR(ForEachSlab(checkpoint, tensor, visit));
+  RETURN_IF_ERROR(ForEachSlab(checkpoint, *tensor, visit));
   std::sort_heap(nearest.begin(), nearest.end(), nearer);
   std::vector<PinnedWeight> result;
-  for (Candidate& candidate : nearest) result.push_back(std::move(candidate.second));
+  for (Candidate& candidate : nearest) {
+    WeightPosition& position = candidate.second.position;
+    if (linear.transposed) std::swap(position.row, position.column);
+    result.push_back(std::move(candidate.second));
+  }
   return result;
 }
 

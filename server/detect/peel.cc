@@ -23,9 +23,27 @@ struct Peeling {
   Detection detection;
 };
 
-// Decomposes every super activation of the trace and takes the weights that are
-// new.  Several activations may name one weight; the largest comes first and is
-// its evidence.  Returns the first layer that was changed, or -1.
+// Decomposes one super activation at every layer that makes it; its carrier is
+// that of the onset.
+absl::StatusOr<std::vector<SuperWeight>> WeightsOf(const Peeling& peeling,
+                                                   absl::Span<const DownProjEdit> zeroed,
+                                                   SuperActivation& activation) {
+  std::vector<SuperWeight> weights;
+  for (const int layer : LayersThatMake(peeling.trace, peeling.bar, activation, peeling.options)) {
+    ASSIGN_OR_RETURN(const Decomposition decomposition,
+                     Decompose(peeling.checkpoint, peeling.pass, peeling.trace, zeroed, activation,
+                               layer, peeling.options));
+    weights.insert(weights.end(), decomposition.weights.begin(), decomposition.weights.end());
+    if (layer != activation.onset_layer) continue;
+    activation.carrier = decomposition.carrier;
+    activation.norm_gain = decomposition.norm_gain;
+  }
+  return weights;
+}
+
+// Takes the weights of every super activation of the trace that are new.
+// Several activations may name one weight; the largest comes first and is its
+// evidence.  Returns the first layer that was changed, or -1.
 absl::StatusOr<int> TakeRound(Peeling& peeling, int round) {
   const std::vector<DownProjEdit> before = peeling.edits;
   std::set<WeightPosition> known;
@@ -33,15 +51,14 @@ absl::StatusOr<int> TakeRound(Peeling& peeling, int round) {
   int first_changed = -1;
   for (SuperActivation activation :
        FindSuperActivations(peeling.trace, peeling.bar, peeling.options)) {
-    ASSIGN_OR_RETURN(
-        const Decomposition decomposition,
-        Decompose(peeling.checkpoint, peeling.trace, before, activation, peeling.options));
-    activation.carrier = decomposition.carrier;
+    ASSIGN_OR_RETURN(const std::vector<SuperWeight> weights,
+                     WeightsOf(peeling, before, activation));
     if (round == 0) peeling.detection.super_activations.push_back(activation);
-    for (SuperWeight weight : decomposition.weights) {
+    for (SuperWeight weight : weights) {
       if (!known.insert(weight.position).second) continue;
       weight.round = round;
-      peeling.edits.push_back({weight.layer, weight.position.row, weight.position.column, 0.0F});
+      peeling.edits.push_back(
+          {weight.layer, weight.position.row, weight.position.column, 0.0F, weight.expert});
       first_changed = first_changed < 0 ? weight.layer : std::min(first_changed, weight.layer);
       peeling.detection.super_weights.push_back(std::move(weight));
     }
@@ -70,8 +87,8 @@ absl::StatusOr<Detection> Peel(const Checkpoint& checkpoint, const ForwardPass& 
   }
   std::vector<SuperWeight>& weights = peeling.detection.super_weights;
   std::sort(weights.begin(), weights.end(), [](const SuperWeight& a, const SuperWeight& b) {
-    return std::tie(a.layer, a.position.row, a.position.column) <
-           std::tie(b.layer, b.position.row, b.position.column);
+    return std::tie(a.layer, a.expert, a.position.row, a.position.column) <
+           std::tie(b.layer, b.expert, b.position.row, b.position.column);
   });
   return std::move(peeling.detection);
 }

@@ -5,7 +5,6 @@
 #include <limits>
 #include <numeric>
 
-#include "base/parallel.h"
 #include "base/status.h"
 #include "detect/bootstrap.h"
 #include "detect/magnitude.h"
@@ -21,7 +20,7 @@ const Edits kNoEdits;
 
 // One window of one arm.  It has no hidden state of its own until it leaves
 // the untouched model at its first edited layer.
-struct Lane {
+struct ArmWindow {
   size_t arm = 0;
   size_t window = 0;
   int first_layer = 0;
@@ -37,7 +36,8 @@ int FirstLayer(const Edits& edits, int layers) {
 Edits ZeroingOf(absl::Span<const SuperWeight> weights) {
   Edits edits;
   for (const SuperWeight& weight : weights) {
-    edits.push_back({weight.layer, weight.position.row, weight.position.column, 0.0F});
+    edits.push_back(
+        {weight.layer, weight.position.row, weight.position.column, 0.0F, weight.expert});
   }
   return edits;
 }
@@ -50,18 +50,21 @@ double Mean(const std::vector<float>& values) {
 // `draws` sets of as many weights as were found, each like its super weight in
 // magnitude and of its matrix.
 absl::StatusOr<std::vector<std::vector<SuperWeight>>> DrawNull(const Checkpoint& checkpoint,
+                                                               const ForwardPass& pass,
                                                                const Detection& detection) {
   const int draws = detection.options.null_draws;
   std::vector<WeightPosition> taken;
   for (const SuperWeight& weight : detection.super_weights) taken.push_back(weight.position);
   std::vector<std::vector<SuperWeight>> null(draws);
   for (const SuperWeight& weight : detection.super_weights) {
-    ASSIGN_OR_RETURN(const StoredTensor* tensor, checkpoint.Find(weight.position.tensor));
+    const LinearTensors down = pass.DownProj(weight.layer, weight.expert);
     ASSIGN_OR_RETURN(const std::vector<PinnedWeight> nearest,
-                     NearestInMagnitude(checkpoint, *tensor, weight.value, taken, draws));
+                     NearestInMagnitude(checkpoint, down, weight.value, taken, draws));
     for (size_t i = 0; i < nearest.size(); ++i) {
-      null[i].push_back(
-          {.position = nearest[i].position, .layer = weight.layer, .value = nearest[i].value});
+      null[i].push_back({.position = nearest[i].position,
+                         .layer = weight.layer,
+                         .expert = weight.expert,
+                         .value = nearest[i].value});
       taken.push_back(nearest[i].position);
     }
   }
@@ -83,21 +86,21 @@ ProofArm Summarize(absl::Span<const SuperWeight> zeroed, const std::vector<float
 // The losses of every arm, its windows joined.
 absl::StatusOr<std::vector<std::vector<float>>> LossesOf(const ForwardPass& pass,
                                                          const std::vector<TokenWindow>& windows,
-                                                         const std::vector<Lane>& lanes,
+                                                         const std::vector<ArmWindow>& lanes,
                                                          size_t arms, const RunContext& context) {
   ASSIGN_OR_RETURN(const Head head, pass.LoadHead());
-  std::vector<LossLane> loss_lanes;
+  std::vector<ScoreLane> score_lanes;
   for (size_t at = windows.size(); at < lanes.size(); ++at) {
-    const Lane& lane = lanes[at];
+    const ArmWindow& lane = lanes[at];
     // An arm without edits never left the untouched model.
     const Matrix& hidden = lane.hidden.rows > 0 ? lane.hidden : lanes[lane.window].hidden;
-    loss_lanes.push_back({&hidden, windows[lane.window]});
+    score_lanes.push_back({&hidden, windows[lane.window]});
   }
-  ASSIGN_OR_RETURN(const auto losses, head.Losses(loss_lanes, context));
+  ASSIGN_OR_RETURN(const std::vector<TokenScores> scores, head.Score(score_lanes, context));
   std::vector<std::vector<float>> per_arm(arms);
-  for (size_t i = 0; i < losses.size(); ++i) {
+  for (size_t i = 0; i < scores.size(); ++i) {
     std::vector<float>& all = per_arm[i / windows.size()];
-    all.insert(all.end(), losses[i].begin(), losses[i].end());
+    all.insert(all.end(), scores[i].losses.begin(), scores[i].losses.end());
   }
   return per_arm;
 }
@@ -109,7 +112,7 @@ absl::StatusOr<std::vector<std::vector<float>>> MeasureArms(const ForwardPass& p
                                                             const std::vector<Edits>& arms,
                                                             const RunContext& context) {
   // Every window of the untouched model is a lane; an arm adds one per window.
-  std::vector<Lane> lanes;
+  std::vector<ArmWindow> lanes;
   for (size_t window = 0; window < windows.size(); ++window) {
     ASSIGN_OR_RETURN(Matrix hidden, pass.Embed(windows[window]));
     lanes.push_back({kUntouched, window, 0, std::move(hidden)});
@@ -119,22 +122,17 @@ absl::StatusOr<std::vector<std::vector<float>>> MeasureArms(const ForwardPass& p
       lanes.push_back({arm, window, FirstLayer(arms[arm], pass.layers()), {}});
     }
   }
-  Layer layer;
   for (int i = 0; i < pass.layers(); ++i) {
     context.Report({Stage::kDetect, fmt::format("proof, layer {}", i),
                     static_cast<uint64_t>(i) * pass.layer_bytes(),
                     static_cast<uint64_t>(pass.layers()) * pass.layer_bytes()});
-    RETURN_IF_ERROR(pass.LoadLayer(i, context, layer));
-    for (Lane& lane : lanes) {
+    std::vector<Lane> running;
+    for (ArmWindow& lane : lanes) {
       if (lane.first_layer == i && lane.hidden.rows == 0) lane.hidden = lanes[lane.window].hidden;
+      if (i < lane.first_layer) continue;
+      running.push_back({&lane.hidden, lane.arm == kUntouched ? kNoEdits : arms[lane.arm]});
     }
-    RETURN_IF_ERROR(ForEachIndex(context.threads, lanes.size(), [&](size_t at) -> absl::Status {
-      RETURN_IF_ERROR(context.Check());
-      Lane& lane = lanes[at];
-      if (i < lane.first_layer) return absl::OkStatus();
-      const Edits& edits = lane.arm == kUntouched ? kNoEdits : arms[lane.arm];
-      return layer.Run(edits, nullptr, lane.hidden);
-    }));
+    RETURN_IF_ERROR(pass.RunLayer(i, running, context));
   }
   return LossesOf(pass, windows, lanes, arms.size(), context);
 }
@@ -143,7 +141,7 @@ absl::Status Prove(const Checkpoint& checkpoint, const ForwardPass& pass,
                    const std::vector<TokenWindow>& windows, const RunContext& context,
                    Detection& detection) {
   const std::vector<SuperWeight>& weights = detection.super_weights;
-  ASSIGN_OR_RETURN(const auto null, DrawNull(checkpoint, detection));
+  ASSIGN_OR_RETURN(const auto null, DrawNull(checkpoint, pass, detection));
   std::vector<absl::Span<const SuperWeight>> sets = {{}};  // the untouched model first
   for (const SuperWeight& weight : weights) sets.push_back({&weight, 1});
   if (!weights.empty()) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 namespace linchpin {
 namespace {
@@ -39,34 +40,80 @@ size_t PlateauStart(const Course& course, float peak, float fraction) {
   return best;
 }
 
-// nullopt where the course is nowhere huge, or does not stay where it is.
-std::optional<SuperActivation> Judge(const Course& course, const Bar& bar, size_t min_later,
-                                     const DetectOptions& options) {
-  std::optional<SuperActivation> best;
-  for (size_t at = 0; at < course.size(); ++at) {
-    const float height = std::fabs(course[at]);
-    if (height == 0 || height < options.peak_over_median * bar.medians[at] ||
-        height < options.peak_over_largest * bar.largest ||
-        (best && height <= std::fabs(best->peak))) {
-      continue;
-    }
-    const auto persistence = PersistenceFrom(course, at, min_later, options.keep_fraction);
-    if (!persistence || *persistence < options.keep_layers) continue;
-    best = SuperActivation{.peak = course[at]};
-  }
-  if (!best) return best;
-  const size_t onset = PlateauStart(course, best->peak, options.keep_fraction);
-  best->onset_layer = static_cast<int>(onset);
-  // Against the peak, not the onset's own value.
-  Course plateau(course.begin() + static_cast<int64_t>(onset), course.end());
-  plateau.front() = best->peak;
-  best->persistence = PersistenceFrom(plateau, 0, 0, options.keep_fraction).value_or(0);
-  return best;
-}
+// One prompt's residual stream against the bar.
+class Judging {
+ public:
+  Judging(const Trace& trace, const Bar& bar, const DetectOptions& options)
+      : trace_(trace),
+        bar_(bar),
+        options_(options),
+        // The last hidden state is left out; of two it is all the evidence.
+        layers_(trace.layers.size() == 2 ? 2 : trace.layers.size() - 1),
+        min_later_(std::max<size_t>(
+            1, static_cast<size_t>(options.min_later * static_cast<float>(trace.layers.size())))) {}
 
-size_t JudgedLayers(const Trace& trace) {
-  return trace.layers.size() == 2 ? 2 : trace.layers.size() - 1;
-}
+  Course CourseOf(int64_t token, int64_t channel) const {
+    Course course(layers_);
+    for (size_t i = 0; i < layers_; ++i) course[i] = trace_.After(i).View().At(token, channel);
+    return course;
+  }
+
+  bool Stays(const Course& course, size_t at) const {
+    return PersistenceFrom(course, at, min_later_, options_.keep_fraction).value_or(0) >=
+           options_.keep_layers;
+  }
+
+  // Nothing between two layers takes back what the first left.
+  bool KeptUntil(const Course& course, size_t from, int until) const {
+    for (size_t i = from + 1; std::cmp_less(i, until); ++i) {
+      if (course[i] / course[from] < options_.keep_fraction) return false;
+    }
+    return true;
+  }
+
+  // nullopt where the course is nowhere huge, or does not stay where it is.
+  std::optional<SuperActivation> Judge(int64_t token, int64_t channel) const {
+    const Course course = CourseOf(token, channel);
+    std::optional<size_t> best;
+    for (size_t at = 0; at < layers_; ++at) {
+      if (best && std::fabs(course[at]) <= std::fabs(course[*best])) continue;
+      if (MaybeHuge(course[at], at) && Stays(course, at)) best = at;
+    }
+    if (!best) return std::nullopt;
+    SuperActivation activation{.token = token, .channel = channel, .peak = course[*best]};
+    const size_t onset = PlateauStart(course, activation.peak, options_.keep_fraction);
+    if (!IsHuge(activation, *best, onset)) return std::nullopt;
+    activation.onset_layer = static_cast<int>(onset);
+    // Against the peak, not the onset's own value.
+    Course plateau(course.begin() + static_cast<int64_t>(onset), course.end());
+    plateau.front() = activation.peak;
+    activation.persistence = PersistenceFrom(plateau, 0, 0, options_.keep_fraction).value_or(0);
+    return activation;
+  }
+
+  float Added(size_t layer, const SuperActivation& activation) const {
+    return trace_.layers[layer].mlp_added.View().At(activation.token, activation.channel);
+  }
+
+ private:
+  bool MaybeHuge(float value, size_t at) const {
+    const float height = std::fabs(value);
+    return height > 0 && height >= options_.made_peak_over_median * bar_.medians[at] &&
+           height >= options_.peak_over_largest * bar_.largest;
+  }
+  // Huge beside everything; or large, and made by an MLP that adds nothing like it elsewhere.
+  bool IsHuge(const SuperActivation& activation, size_t at, size_t onset) const {
+    return std::fabs(activation.peak) >= options_.peak_over_median * bar_.medians[at] ||
+           std::fabs(Added(onset, activation)) >=
+               options_.made_over_median * bar_.added_medians[onset];
+  }
+
+  const Trace& trace_;
+  const Bar& bar_;
+  const DetectOptions& options_;
+  size_t layers_;
+  size_t min_later_;
+};
 
 }  // namespace
 
@@ -74,6 +121,7 @@ Bar FreezeBar(const Trace& trace) {
   Bar bar;
   for (const LayerTrace& layer : trace.layers) {
     bar.medians.push_back(layer.record.residual_median_abs);
+    bar.added_medians.push_back(MedianAbs(layer.mlp_added.View()));
   }
   for (size_t i = 0; i < trace.layers.size() - 1; ++i) {
     bar.largest = std::max(bar.largest, std::fabs(trace.layers[i].record.residual.value));
@@ -84,20 +132,10 @@ Bar FreezeBar(const Trace& trace) {
 std::vector<SuperActivation> FindSuperActivations(const Trace& trace, const Bar& bar,
                                                   const DetectOptions& options) {
   std::vector<SuperActivation> found;
-  const Matrix& shape = trace.last_hidden;
-  Course course(JudgedLayers(trace));
-  const auto min_later = std::max<size_t>(
-      1, static_cast<size_t>(options.min_later * static_cast<float>(trace.layers.size())));
-  for (int64_t token = 0; token < shape.rows; ++token) {
-    for (int64_t channel = 0; channel < shape.columns; ++channel) {
-      for (size_t i = 0; i < course.size(); ++i) {
-        course[i] = trace.After(i).View().At(token, channel);
-      }
-      std::optional<SuperActivation> activation = Judge(course, bar, min_later, options);
-      if (!activation) continue;
-      activation->token = token;
-      activation->channel = channel;
-      found.push_back(*activation);
+  const Judging judging(trace, bar, options);
+  for (int64_t token = 0; token < trace.last_hidden.rows; ++token) {
+    for (int64_t channel = 0; channel < trace.last_hidden.columns; ++channel) {
+      if (const auto activation = judging.Judge(token, channel)) found.push_back(*activation);
     }
   }
   std::sort(found.begin(), found.end(), [](const SuperActivation& a, const SuperActivation& b) {
@@ -105,6 +143,24 @@ std::vector<SuperActivation> FindSuperActivations(const Trace& trace, const Bar&
            std::tuple(-std::fabs(b.peak), b.token, b.channel);
   });
   return found;
+}
+
+std::vector<int> LayersThatMake(const Trace& trace, const Bar& bar,
+                                const SuperActivation& activation, const DetectOptions& options) {
+  std::vector<int> layers = {activation.onset_layer};
+  const Judging judging(trace, bar, options);
+  const Course course = judging.CourseOf(activation.token, activation.channel);
+  for (size_t layer = 0; layer < course.size() && layer + 1 < trace.layers.size(); ++layer) {
+    const float part = judging.Added(layer, activation) / activation.peak;
+    const bool lasts = course[layer] / activation.peak >= options.min_change &&
+                       judging.Stays(course, layer) &&
+                       judging.KeptUntil(course, layer, activation.onset_layer);
+    if (std::fabs(part) >= options.min_change && lasts &&
+        static_cast<int>(layer) != activation.onset_layer) {
+      layers.push_back(static_cast<int>(layer));
+    }
+  }
+  return layers;
 }
 
 }  // namespace linchpin

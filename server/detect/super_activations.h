@@ -11,8 +11,9 @@ namespace linchpin {
 // What counts as huge, taken from the untouched model and frozen: a peel is
 // judged against the model that it peels.
 struct Bar {
-  std::vector<float> medians;  // per layer: median |h| of the residual stream after it
-  float largest = 0;           // largest |h| after any layer but the last
+  std::vector<float> medians;        // per layer: median |h| of the residual stream after it
+  std::vector<float> added_medians;  // and of what its MLP adds
+  float largest = 0;                 // largest |h| after any layer but the last
 };
 
 Bar FreezeBar(const Trace& trace);
@@ -27,5 +28,12 @@ Bar FreezeBar(const Trace& trace);
 // counts.  By falling |peak|; carrier not decided.
 std::vector<SuperActivation> FindSuperActivations(const Trace& trace, const Bar& bar,
                                                   const DetectOptions& options);
+
+// The layers whose MLP makes an activation what it stays: its onset first, then
+// those that change it by `min_change` of its peak, up or down, and leave at least
+// as much, to stay.  Weights of later layers may work only where an earlier one has made
+// the channel large, so that zeroing the first would hide them.
+std::vector<int> LayersThatMake(const Trace& trace, const Bar& bar,
+                                const SuperActivation& activation, const DetectOptions& options);
 
 }  // namespace linchpin

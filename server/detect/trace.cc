@@ -19,15 +19,6 @@ Peak PeakOf(MatrixView matrix) {
   return {at / matrix.columns, at % matrix.columns, matrix.data[at]};
 }
 
-float MedianAbs(MatrixView matrix) {
-  std::vector<float> values(matrix.data, matrix.data + matrix.rows * matrix.columns);
-  for (float& value : values) value = std::fabs(value);
-  // The lower of the two middle elements, as torch.median takes it.
-  const auto middle = values.begin() + (static_cast<int64_t>(values.size()) - 1) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 std::vector<InputElement> LargestOf(absl::Span<const float> row) {
   std::vector<InputElement> elements;
   for (size_t i = 0; i < row.size(); ++i) elements.push_back({static_cast<int64_t>(i), row[i]});
@@ -45,21 +36,42 @@ Matrix Copy(MatrixView view) {
   return {{view.data, view.data + view.rows * view.columns}, view.rows, view.columns};
 }
 
+// The peak of rows that stand for `tokens`.
+Peak PeakAt(absl::Span<const int64_t> tokens, MatrixView matrix) {
+  Peak peak = PeakOf(matrix);
+  peak.token = tokens[static_cast<size_t>(peak.token)];
+  return peak;
+}
+
+void KeepLarger(const Peak& candidate, Peak& peak) {
+  if (std::fabs(candidate.value) > std::fabs(peak.value)) peak = candidate;
+}
+
 // Fills one layer of a trace.
 class LayerTap : public Tap {
  public:
-  explicit LayerTap(LayerTrace& trace) : trace_(trace) {}
-
-  void OnDownProj(int layer, MatrixView input, MatrixView output) override {
-    trace_.record.layer = layer;
-    trace_.record.down_proj_input = PeakOf(input);
-    trace_.record.down_proj_output = PeakOf(output);
-    trace_.down_output = Copy(output);
-    trace_.top_inputs.clear();
-    for (int64_t token = 0; token < input.rows; ++token) {
-      trace_.top_inputs.push_back(LargestOf(input.Row(token)));
-    }
+  LayerTap(int layer, LayerTrace& trace) : trace_(trace) {
+    trace_.down_projs.clear();
+    trace_.record = {.layer = layer};
   }
+
+  void OnDownProj(const DownProjView& view) override {
+    DownProjTrace& down = trace_.down_projs.emplace_back();
+    down.expert = view.expert;
+    down.tokens.assign(view.tokens.begin(), view.tokens.end());
+    down.weights.assign(view.weights.begin(), view.weights.end());
+    down.output = Copy(view.output);
+    for (int64_t row = 0; row < view.input.rows; ++row) {
+      down.top_inputs.push_back(LargestOf(view.input.Row(row)));
+    }
+    const DownProjRecord record{view.expert, PeakAt(view.tokens, view.input),
+                                PeakAt(view.tokens, view.output)};
+    if (view.expert != kNoExpert) trace_.record.experts.push_back(record);
+    KeepLarger(record.input, trace_.record.down_proj_input);
+    KeepLarger(record.output, trace_.record.down_proj_output);
+  }
+
+  void OnMlp(int /*layer*/, MatrixView added) override { trace_.mlp_added = Copy(added); }
 
   void OnResidual(int /*layer*/, MatrixView hidden) override {
     trace_.record.residual = PeakOf(hidden);
@@ -72,6 +84,14 @@ class LayerTap : public Tap {
 
 }  // namespace
 
+float MedianAbs(MatrixView matrix) {
+  std::vector<float> values(matrix.data, matrix.data + matrix.rows * matrix.columns);
+  for (float& value : values) value = std::fabs(value);
+  const auto middle = values.begin() + (static_cast<int64_t>(values.size()) - 1) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32_t> token_ids) {
   Trace trace;
   trace.layers.resize(pass.layers());
@@ -82,16 +102,15 @@ absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32
 absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
                       const RunContext& context, Trace& trace) {
   Matrix hidden = trace.layers[first].hidden;
-  Layer layer;
   for (int i = first; i < pass.layers(); ++i) {
     RETURN_IF_ERROR(context.Check());
     context.Report({Stage::kForward, fmt::format("layer {}", i),
                     static_cast<uint64_t>(i) * pass.layer_bytes(),
                     static_cast<uint64_t>(pass.layers()) * pass.layer_bytes()});
-    RETURN_IF_ERROR(pass.LoadLayer(i, context, layer));
     trace.layers[i].hidden = hidden;
-    LayerTap tap(trace.layers[i]);
-    RETURN_IF_ERROR(layer.Run(edits, &tap, hidden));
+    LayerTap tap(i, trace.layers[i]);
+    const Lane lane{&hidden, edits, &tap};
+    RETURN_IF_ERROR(pass.RunLayer(i, {&lane, 1}, context));
   }
   trace.last_hidden = std::move(hidden);
   return absl::OkStatus();

@@ -19,11 +19,20 @@ struct InputElement {
   float value = 0;
 };
 
+// What passed one down_proj: the layer's, or that of an expert.
+struct DownProjTrace {
+  int expert = kNoExpert;
+  std::vector<int64_t> tokens;                        // of each row, ascending
+  std::vector<float> weights;                         // how much of each row the layer adds
+  Matrix output;                                      // [tokens, hidden], before any norm
+  std::vector<std::vector<InputElement>> top_inputs;  // per row, by falling |value|
+};
+
 struct LayerTrace {
-  Matrix hidden;       // residual stream before the layer, [tokens, hidden]
-  Matrix down_output;  // [tokens, hidden]
-  std::vector<std::vector<InputElement>> top_inputs;  // per token, by falling |value|
-  LayerRecord record;                                 // maxima and median
+  Matrix hidden;     // residual stream before the layer, [tokens, hidden]
+  Matrix mlp_added;  // what the MLP and the norm after it add, [tokens, hidden]
+  std::vector<DownProjTrace> down_projs;
+  LayerRecord record;  // maxima and median
 };
 
 struct Trace {
@@ -35,6 +44,9 @@ struct Trace {
     return layer + 1 < layers.size() ? layers[layer + 1].hidden : last_hidden;
   }
 };
+
+// The median of |value|, the lower of the two middle elements as torch.median takes it.
+float MedianAbs(MatrixView matrix);
 
 // Inputs kept per token: more than any rule looks at.
 inline constexpr int kKeptInputs = 32;

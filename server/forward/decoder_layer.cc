@@ -1,113 +1,122 @@
-// Layer: attention and MLP of one llama decoder block.
-#include "forward/decoder_layer.h"
-
+// ForwardPass::RunLayer: norms, attention and MLP of one decoder block, for
+// several lanes side by side.
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
-#include <limits>
-#include <map>
 
 #include "base/status.h"
 #include "fmt/format.h"
+#include "forward/attention.h"
 #include "forward/compute_threads.h"
 #include "forward/forward_pass.h"
-#include "forward/rotary.h"
-#include "forward/tensor_loading.h"
+#include "forward/mlp.h"
+#include "forward/norm.h"
 
 namespace linchpin {
 namespace {
 
-MatrixView ViewOf(const at::Tensor& tensor) {
-  return {tensor.data_ptr<float>(), tensor.size(0), tensor.size(1)};
+// Tokens of the lanes that run together: the weights are read again for the
+// next so many, and so many activations are held.
+constexpr int64_t kTokensTogether = 2048;
+
+at::Tensor TensorOver(const Matrix& matrix) {
+  return at::from_blob(const_cast<float*>(matrix.data.data()), {matrix.rows, matrix.columns},
+                       at::kFloat);
 }
 
-// [tokens, heads x head_dim] -> [heads, tokens, head_dim]
-at::Tensor SplitHeads(const at::Tensor& x, int64_t heads, int64_t head_dim) {
-  return x.view({x.size(0), heads, head_dim}).transpose(0, 1);
+// [tokens, channels] <-> [channels, tokens]
+at::Tensor Flip(const at::Tensor& x) { return x.t().contiguous(); }
+
+std::vector<TokenRange> RangesOf(absl::Span<const Lane> lanes) {
+  std::vector<TokenRange> ranges;
+  int64_t begin = 0;
+  for (const Lane& lane : lanes) {
+    ranges.push_back({begin, lane.hidden->rows});
+    begin += lane.hidden->rows;
+  }
+  return ranges;
+}
+
+MatrixView RowsOf(const at::Tensor& x, const TokenRange& range) {
+  return {x.data_ptr<float>() + range.begin * x.size(1), range.count, x.size(1)};
+}
+
+absl::Status CheckFinite(const at::Tensor& x, int layer) {
+  if (std::isfinite(x.sum().item<float>())) return absl::OkStatus();
+  return Error(Reason::kNotFinite, fmt::format("layer {}", layer),
+               "its output is not finite: a weight is NaN or infinite, or activations overflow",
+               "check the checkpoint's weights of that layer");
 }
 
 }  // namespace
 
-at::Tensor Layer::Weights::Attention(const at::Tensor& x) const {
-  const int64_t tokens = x.size(0);
-  const auto project = [&](LayerTensor which) { return at::linear(x, weight[which], bias[which]); };
-  const RotaryTable rotary = MakeRotaryTable(config, tokens);
-  const at::Tensor q = Rotate(SplitHeads(project(kQuery), config.heads, config.head_dim), rotary);
-  const int64_t shared = config.heads / config.kv_heads;
-  const at::Tensor k = Rotate(SplitHeads(project(kKey), config.kv_heads, config.head_dim), rotary)
-                           .repeat_interleave(shared, 0);
-  const at::Tensor v =
-      SplitHeads(project(kValue), config.kv_heads, config.head_dim).repeat_interleave(shared, 0);
-  const at::Tensor future = at::ones({tokens, tokens}, at::kBool).triu(1);
-  const at::Tensor scores =
-      (at::matmul(q, k.transpose(1, 2)) / std::sqrt(static_cast<double>(config.head_dim)))
-          .masked_fill(future, -std::numeric_limits<float>::infinity());
-  const at::Tensor mixed = at::matmul(scores.softmax(-1), v).transpose(0, 1).reshape({tokens, -1});
-  return at::linear(mixed, weight[kAttentionOutput], bias[kAttentionOutput]);
-}
-
-at::Tensor Layer::Weights::Mlp(const at::Tensor& x, absl::Span<const DownProjEdit> edits,
-                               Tap* tap) const {
-  const at::Tensor gate = at::linear(x, weight[kGate], bias[kGate]);
-  const at::Tensor input = at::silu(gate) * at::linear(x, weight[kUp], bias[kUp]);
-  at::Tensor output = at::linear(input, weight[kDown], bias[kDown]);
-  ApplyEdits(input, edits, output);
-  if (tap != nullptr) tap->OnDownProj(index, ViewOf(input), ViewOf(output));
-  return output;
-}
-
-void Layer::Weights::ApplyEdits(const at::Tensor& input, absl::Span<const DownProjEdit> edits,
-                                at::Tensor& output) const {
-  std::map<int64_t, at::Tensor> rows;
-  for (const DownProjEdit& edit : edits) {
-    if (edit.layer != index) continue;
-    const auto [row, added] = rows.try_emplace(edit.row);
-    if (added) row->second = weight[kDown][edit.row].clone();
-    row->second[edit.column] = edit.value;
+absl::Status ForwardPass::RunLayer(int index, absl::Span<const Lane> lanes,
+                                   const RunContext& context) const {
+  for (size_t first = 0; first < lanes.size();) {
+    int64_t tokens = 0;
+    size_t end = first;
+    do {
+      tokens += lanes[end].hidden->rows;
+    } while (++end < lanes.size() && tokens + lanes[end].hidden->rows <= kTokensTogether);
+    try {
+      RETURN_IF_ERROR(RunLanes(index, lanes.subspan(first, end - first), context));
+    } catch (const std::exception& error) {
+      return Error(Reason::kInternal, fmt::format("layer {}", index), error.what());
+    }
+    first = end;
   }
-  for (const auto& [channel, row] : rows) {
-    at::Tensor column = input.mv(row);
-    if (bias[kDown].defined()) column += bias[kDown][channel];
-    output.select(1, channel).copy_(column);
-  }
-}
-
-Layer::Layer() = default;
-Layer::Layer(Layer&&) noexcept = default;
-Layer& Layer::operator=(Layer&&) noexcept = default;
-Layer::~Layer() = default;
-
-absl::Status Layer::Run(absl::Span<const DownProjEdit> edits, Tap* tap, Matrix& hidden) const {
-  const Weights& w = *weights_;
-  try {
-    ComputeOnThisThread();
-    at::Tensor x = TensorOver(hidden);
-    x.add_(w.Attention(RmsNorm(x, w.weight[kInputNorm], w.config.norm_eps)));
-    x.add_(w.Mlp(RmsNorm(x, w.weight[kPostAttentionNorm], w.config.norm_eps), edits, tap));
-  } catch (const std::exception& error) {
-    return Error(Reason::kInternal, fmt::format("layer {}", w.index), error.what());
-  }
-  if (tap != nullptr) tap->OnResidual(w.index, hidden.View());
   return absl::OkStatus();
 }
 
-absl::Status ForwardPass::LoadLayer(int index, const RunContext& context, Layer& layer) const {
-  if (layer.weights_ == nullptr) layer.weights_ = std::make_unique<Layer::Weights>();
-  Layer::Weights& weights = *layer.weights_;
-  weights.index = index;
-  weights.config = config_;
-  const std::vector<ExpectedTensor> expected = LayerTensors(config_, index);
-  std::vector<ExpectedTensor> biases;
-  for (int i = 0; i < kLayerTensorCount; ++i) {
-    biases.push_back(BiasOf(config_, static_cast<LayerTensor>(i), expected[i]));
+absl::Status ForwardPass::RunLanes(int index, absl::Span<const Lane> lanes,
+                                   const RunContext& context) const {
+  ComputeOnThisThread();
+  const AttentionTensors attention_tensors = tensors_->Attention(index);
+  const auto load = [this](const NormTensors& tensors) {
+    return Norm::Load(*checkpoint_, *config_, tensors);
+  };
+  ASSIGN_OR_RETURN(const Norm attention_input, load(attention_tensors.input_norm));
+  ASSIGN_OR_RETURN(const Norm attention_output, load(attention_tensors.output_norm));
+  ASSIGN_OR_RETURN(const Norm mlp_input, load(tensors_->MlpInputNorm(index)));
+  ASSIGN_OR_RETURN(const Norm mlp_output, load(tensors_->MlpOutputNorm(index)));
+  ASSIGN_OR_RETURN(const Attention attention,
+                   Attention::Load(*checkpoint_, *config_, attention_tensors, index));
+  const Mlp mlp(*checkpoint_, *config_, *tensors_, index);
+  const bool parallel = config_->architecture.parallel;
+
+  const std::vector<TokenRange> ranges = RangesOf(lanes);
+  std::vector<at::Tensor> parts;
+  for (const Lane& lane : lanes) parts.push_back(TensorOver(*lane.hidden));
+  at::Tensor x = at::cat(parts);
+
+  const at::Tensor normed = attention_input(x);
+  ASSIGN_OR_RETURN(const at::Tensor attended, attention.Run(Flip(normed), ranges, context));
+  const at::Tensor after_attention = x + attention_output(attended.t());
+  const at::Tensor before_mlp = parallel ? x : after_attention;
+  const at::Tensor mlp_in = parallel && !mlp_input.exists() ? normed : mlp_input(before_mlp);
+  ASSIGN_OR_RETURN(const at::Tensor made, mlp.Run(Flip(mlp_in), lanes, ranges, context));
+  const at::Tensor added = mlp_output(made.t()).contiguous();
+  x = after_attention + added;
+
+  RETURN_IF_ERROR(CheckFinite(x, index));
+  for (size_t i = 0; i < lanes.size(); ++i) {
+    const MatrixView rows = RowsOf(x, ranges[i]);
+    std::copy_n(rows.data, rows.rows * rows.columns, lanes[i].hidden->data.begin());
+    if (lanes[i].tap == nullptr) continue;
+    lanes[i].tap->OnMlp(index, RowsOf(added, ranges[i]));
+    lanes[i].tap->OnResidual(index, lanes[i].hidden->View());
   }
-  try {
-    RETURN_IF_ERROR(LoadTensors(*checkpoint_, expected, context, absl::MakeSpan(weights.weight)));
-    return LoadTensors(*checkpoint_, biases, context, absl::MakeSpan(weights.bias));
-  } catch (const std::exception& error) {
-    return Error(Reason::kInternal, fmt::format("layer {}", index), error.what());
-  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<float>> ForwardPass::MlpOutputGain(int layer) const {
+  ASSIGN_OR_RETURN(const Norm norm,
+                   Norm::Load(*checkpoint_, *config_, tensors_->MlpOutputNorm(layer)));
+  if (!norm.gain().defined()) return std::vector<float>();
+  const auto* gain = norm.gain().data_ptr<float>();
+  return std::vector<float>(gain, gain + norm.gain().numel());
 }
 
 }  // namespace linchpin

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "checkpoint/token_ids.h"
 #include "checkpoint/tokenizer.h"
 #include "detect/prompt.h"
 #include "fmt/format.h"
@@ -50,13 +51,7 @@ absl::Status CheckIds(const std::vector<int32_t>& ids, const ModelConfig& config
         fmt::format("a sequence has {} and {} are the most", ids.size(), kMaxSequenceTokens),
         "give shorter sequences, or smaller windows");
   }
-  for (const int32_t id : ids) {
-    if (id >= 0 && id < config.vocab) continue;
-    return Error(Reason::kTokensInvalid, "token ids",
-                 fmt::format("id {} is outside the vocabulary of {}", id, config.vocab),
-                 "use ids of this model's own tokenizer");
-  }
-  return absl::OkStatus();
+  return CheckTokenIds(ids, config);
 }
 
 absl::StatusOr<std::vector<std::vector<int32_t>>> CutText(const Checkpoint& checkpoint,
@@ -130,9 +125,6 @@ absl::StatusOr<std::vector<int32_t>> MakePrompt(const Checkpoint& checkpoint,
     if (config.bos) ids.push_back(static_cast<int32_t>(*config.bos));
     ASSIGN_OR_RETURN(const std::vector<int32_t> read, Tokenize(checkpoint, source.text));
     ids.insert(ids.end(), read.begin(), read.end());
-  }
-  if (ids.empty()) {
-    return Error(Reason::kTokensInvalid, "prompt", "it has no tokens", "give at least one");
   }
   RETURN_IF_ERROR(CheckIds(ids, config));
   return ids;

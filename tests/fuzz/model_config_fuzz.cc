@@ -13,13 +13,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!config.ok()) return 0;
   INVARIANT(config->hidden > 0 && config->intermediate > 0 && config->layers > 0);
   INVARIANT(config->kv_heads > 0 && config->heads % config->kv_heads == 0);
-  INVARIANT(config->head_dim > 0 && config->head_dim % 2 == 0);
+  INVARIANT(config->head_dim > 0);
   int64_t product = 0;
   INVARIANT(!__builtin_mul_overflow(config->vocab, config->hidden * 8, &product));
   INVARIANT(
       !__builtin_mul_overflow(config->heads * config->head_dim, config->hidden * 8, &product));
   INVARIANT(std::isfinite(config->norm_eps) && config->norm_eps > 0);
-  INVARIANT(std::isfinite(config->rope_theta) && config->rope_theta > 0);
+  INVARIANT(std::isfinite(config->rope.full.theta) && config->rope.full.theta > 0);
+  INVARIANT(config->windows.size() == static_cast<size_t>(config->layers));
+  INVARIANT(config->sparse.size() == static_cast<size_t>(config->layers));
   INVARIANT(!config->bos || (*config->bos >= 0 && *config->bos < config->vocab));
   return 0;
 }

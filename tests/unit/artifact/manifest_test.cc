@@ -57,6 +57,17 @@ TEST(DetectionToJsonTest, HasTheDocumentedKeys) {
   EXPECT_EQ(json["prompt"].dump(), R"({"token_ids":[1,17,4]})");
 }
 
+TEST(DetectionToJsonTest, ExpertsAreNumbered) {
+  Detection detection = SomeDetection();
+  detection.super_weights[0].expert = 3;
+  detection.layers[0].experts = {{3, {9, 173, -7.61F}, {2, 5, 0.5F}}};
+  const Json json = DetectionToJson(detection);
+  EXPECT_EQ(json["super_weights"][0]["expert"], 3);
+  EXPECT_EQ(json["layers"][0]["experts"].dump(),
+            R"([{"expert":3,"down_proj_input":{"token":9,"channel":173,"value":-7.61},)"
+            R"("down_proj_output":{"token":2,"channel":5,"value":0.5}}])");
+}
+
 TEST(DetectionToJsonTest, WithoutAProofItIsNull) {
   Detection detection = SomeDetection();
   detection.proof.reset();
@@ -76,6 +87,7 @@ void ExpectKeys(const Json& root, Json schema, const Json& value, const std::str
     ASSERT_TRUE(root["$defs"].contains(name)) << where;
     schema = root["$defs"][name];
   }
+  if (schema.contains("items") && schema["type"].is_array() && value.is_null()) return;
   if (schema.contains("items")) {
     ASSERT_TRUE(value.is_array()) << where;
     for (const Json& item : value) ExpectKeys(root, schema["items"], item, where + "[]");

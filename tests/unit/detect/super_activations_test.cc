@@ -7,7 +7,7 @@
 namespace linchpin {
 namespace {
 
-// A trace of one token and 8 channels: channel 3 takes `course`, the rest are 1.
+// A trace of one token and 8 channels: channel 3 takes `course`, made by the MLPs; the rest are 1.
 Trace TraceOf(const std::vector<float>& course) {
   const auto hidden = [](float value) {
     Matrix matrix{std::vector<float>(8, 1.0F), 1, 8};
@@ -21,6 +21,7 @@ Trace TraceOf(const std::vector<float>& course) {
     LayerTrace& layer = trace.layers[i];
     layer.record.residual = {0, 3, course[i]};
     layer.record.residual_median_abs = 1;
+    layer.mlp_added = hidden(course[i] - (i > 0 ? course[i - 1] : 0));
     if (i + 1 < course.size()) trace.layers[i + 1].hidden = hidden(course[i]);
   }
   trace.last_hidden = hidden(course.back());
@@ -88,6 +89,47 @@ TEST(SuperActivationsTest, InAModelOfTwoLayersTheLastHiddenStateIsTheEvidence) {
 
 TEST(SuperActivationsTest, AModelOfOneLayerHasNothingToPersistIn) {
   EXPECT_TRUE(Find({400}).empty());
+}
+
+// Between made_peak_over_median and peak_over_median the MLP must have made it.
+TEST(SuperActivationsTest, ALargeOneCountsIfAnMlpMadeItAtOnce) {
+  EXPECT_EQ(Find({1, 45, 45, 45, 45, 45}).size(), 1U);
+  Trace trace = TraceOf({1, 45, 45, 45, 45, 45});
+  trace.layers[1].mlp_added.data[3] = 20;  // the rest came from elsewhere
+  EXPECT_TRUE(FindSuperActivations(trace, FreezeBar(trace), DetectOptions{}).empty());
+  Trace huge = TraceOf({1, 90, 90, 90, 90, 90});
+  huge.layers[1].mlp_added.data[3] = 20;
+  EXPECT_EQ(FindSuperActivations(huge, FreezeBar(huge), DetectOptions{}).size(), 1U);
+}
+
+std::vector<int> Makers(const std::vector<float>& course) {
+  const Trace trace = TraceOf(course);
+  const Bar bar = FreezeBar(trace);
+  const auto found = FindSuperActivations(trace, bar, DetectOptions{});
+  EXPECT_EQ(found.size(), 1U);
+  return LayersThatMake(trace, bar, found[0], DetectOptions{});
+}
+
+TEST(LayersThatMakeTest, TheOnsetComesFirst) {
+  EXPECT_EQ(Makers({1, 1, 900, 905, 900, 890, 880, 10}), std::vector<int>{2});
+}
+
+TEST(LayersThatMakeTest, EveryLayerThatAddsToItToStayCounts) {
+  EXPECT_EQ(Makers({1, 57, 111, 111, 160, 160, 160, 160}), (std::vector<int>{2, 1, 4}));
+}
+
+// As layer 4 of the six of Phi-3.
+TEST(LayersThatMakeTest, SoDoesOneThatLowersItForGood) {
+  EXPECT_EQ(Makers({1, 900, 900, 600, 600, 600, 600, 600}), (std::vector<int>{1, 3}));
+}
+
+TEST(LayersThatMakeTest, OneWhoseChangeIsUndoneDoesNot) {
+  EXPECT_EQ(Makers({1, 900, 900, 900, 900, 900, 400, 400}), std::vector<int>{1});
+  EXPECT_EQ(Makers({300, 1, 1, 900, 900, 900, 900, 900}), std::vector<int>{3});
+}
+
+TEST(LayersThatMakeTest, TheLastLayerDoesNot) {
+  EXPECT_EQ(Makers({1, 900, 900, 900, 900, 900, 900, 1800}), std::vector<int>{1});
 }
 
 }  // namespace

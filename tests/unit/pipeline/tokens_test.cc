@@ -54,7 +54,18 @@ TEST_F(TokensTest, IdsOutsideTheVocabularyAreRefused) {
   EXPECT_EQ(ReasonOf(Cut({.ids = {{-1, 2}}}).status()), Reason::kTokensInvalid);
 }
 
+TEST_F(TokensTest, MoreThanTheModelHasPositionsIsRefused) {
+  const std::vector<int32_t> longest(static_cast<size_t>(config_.max_positions), 1);
+  EXPECT_TRUE(Cut({.ids = {longest}}).ok());
+  std::vector<int32_t> longer = longest;
+  longer.push_back(1);
+  const absl::Status status = Cut({.ids = {longer}}).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kTokensInvalid);
+  EXPECT_NE(status.message().find("positions"), std::string::npos);
+}
+
 TEST_F(TokensTest, MoreThanMemoryIsReservedForIsRefused) {
+  config_.max_positions = 0;  // not known
   const std::vector<int32_t> longest(kMaxSequenceTokens, 1);
   std::vector<int32_t> longer = longest;
   longer.push_back(1);

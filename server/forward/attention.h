@@ -1,0 +1,62 @@
+// Causal self-attention of one layer for several lanes at once.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/run_context.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/model_config.h"
+#include "forward/model_tensors.h"
+#include "forward/norm.h"
+
+namespace linchpin {
+
+// A lane's tokens within the concatenation of several.
+struct TokenRange {
+  int64_t begin = 0;
+  int64_t count = 0;
+};
+
+// Grouped-query attention (Ainslie et al., arXiv 2305.13245) with what the
+// families add: biases, norms of queries and keys, windows, soft caps, rotary
+// embeddings or ALiBi (Press et al., arXiv 2108.12409).
+class Attention {
+ public:
+  static absl::StatusOr<Attention> Load(const Checkpoint& checkpoint, const ModelConfig& config,
+                                        const AttentionTensors& tensors, int layer);
+
+  // Of `x` [hidden, tokens], already normed, the lanes side by side; each
+  // lane's positions count from 0.  Returns [hidden, tokens].
+  absl::StatusOr<at::Tensor> Run(const at::Tensor& x, const std::vector<TokenRange>& lanes,
+                                 const RunContext& context) const;
+
+ private:
+  struct Heads {  // of one lane, each [heads, tokens, head_dim]
+    at::Tensor query;
+    at::Tensor key;
+    at::Tensor value;
+  };
+
+  Attention(const Checkpoint& checkpoint, const ModelConfig& config,
+            const AttentionTensors& tensors, int layer)
+      : checkpoint_(checkpoint), config_(config), tensors_(tensors), layer_(layer) {}
+  // Queries, keys and values of all lanes, each [heads x head_dim, tokens].
+  absl::StatusOr<Heads> ProjectHeads(const at::Tensor& x, const RunContext& context) const;
+  Heads SplitFused(const at::Tensor& fused) const;
+  Heads LaneHeads(const Heads& all, const TokenRange& lane) const;
+  // Adds to the scores what the distance of two tokens says; 0 or -infinity but for ALiBi.
+  at::Tensor DistanceBias(int64_t tokens) const;
+  at::Tensor Mix(const Heads& heads) const;  // [heads x head_dim, tokens]
+
+  const Checkpoint& checkpoint_;
+  const ModelConfig& config_;
+  AttentionTensors tensors_;
+  int layer_;
+  Norm query_norm_;
+  Norm key_norm_;
+};
+
+}  // namespace linchpin

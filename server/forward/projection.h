@@ -1,0 +1,39 @@
+// Products of a weight matrix with activations, the weights read in slabs of
+// rows while they are used, so that no matrix is ever whole in memory.
+//
+// Activations are channels first, [channels, tokens], float32: the output rows
+// of a slab are then one contiguous piece, and one projection feeds the next.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/run_context.h"
+#include "checkpoint/checkpoint.h"
+#include "forward/model_tensors.h"
+
+namespace linchpin {
+
+// TENSOR_MISSING, TENSOR_SHAPE_INVALID or DTYPE_UNSUPPORTED unless the
+// checkpoint holds `expected` with its shape in a type that ReadRows reads.
+absl::Status CheckTensor(const Checkpoint& checkpoint, const ExpectedTensor& expected);
+
+// A whole tensor as float32; undefined for an empty name.
+absl::StatusOr<at::Tensor> LoadTensor(const Checkpoint& checkpoint, const ExpectedTensor& expected);
+
+// Rows [first, first + count) of a matrix as float32.  The result lives in memory of
+// the calling thread that the next call takes again.
+absl::StatusOr<at::Tensor> BorrowRows(const Checkpoint& checkpoint, const StoredTensor& tensor,
+                                      int64_t first, int64_t count);
+
+// W x + b, [out, tokens], of x [in, tokens].  Slabs of W are spread over the
+// context's threads; the result does not depend on their number.
+absl::StatusOr<at::Tensor> Project(const Checkpoint& checkpoint, const LinearTensors& linear,
+                                   const at::Tensor& x, const RunContext& context);
+
+// One output channel of W, [in], float32, as a copy.
+absl::StatusOr<at::Tensor> LoadChannel(const Checkpoint& checkpoint, const LinearTensors& linear,
+                                       int64_t channel);
+
+}  // namespace linchpin
