@@ -48,7 +48,8 @@ absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
                options.threads, options.max_memory);
   signal.TellReady(where);
   spdlog::info("draining: {}", signal.Wait());
-  server->Drain(std::chrono::seconds(options.drain_seconds));
+  const std::chrono::seconds goodbye(options.exit_with_fd < 0 ? 2 : 0);
+  server->Drain(std::chrono::seconds(options.drain_seconds), goodbye);
   spdlog::info("done");
   // All work is over and nothing is kept in memory.  gRPC's own teardown would
   // wait for its backup poller, up to ten seconds after a large upload.

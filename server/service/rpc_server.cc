@@ -120,7 +120,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Settings& sett
   return result;
 }
 
-void RpcServer::Drain(std::chrono::milliseconds patience) {
+void RpcServer::Drain(std::chrono::milliseconds patience, std::chrono::milliseconds goodbye) {
   server_->GetHealthCheckService()->SetServingStatus(false);
   backend_.metrics.SetDraining(true);
   backend_.jobs.Drain();
@@ -128,7 +128,7 @@ void RpcServer::Drain(std::chrono::milliseconds patience) {
     backend_.jobs.StopAll();
     backend_.jobs.WaitIdle(kGoodbye);
   }
-  server_->Shutdown(std::chrono::system_clock::now() + kGoodbye);
+  server_->Shutdown(std::chrono::system_clock::now() + goodbye);
 }
 
 RpcServer::~RpcServer() {

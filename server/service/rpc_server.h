@@ -31,8 +31,11 @@ class RpcServer {
   const std::vector<std::string>& addresses() const { return addresses_; }
 
   // Goes down in order: health says NOT_SERVING and new jobs are refused; what
-  // runs may finish for `patience`; the rest is stopped.  Blocks.
-  void Drain(std::chrono::milliseconds patience);
+  // runs may finish for `patience`; the rest is stopped.  Answers on their way,
+  // and connections that stay open, get `goodbye` more; none where the only
+  // caller has gone.  Blocks.
+  void Drain(std::chrono::milliseconds patience,
+             std::chrono::milliseconds goodbye = std::chrono::seconds(2));
 
  private:
   explicit RpcServer(const Backend& backend) : backend_(backend), service_(backend) {}
