@@ -74,7 +74,8 @@ struct Architecture {
   int position_offset = 0;  // of learned positions: rows before that of position 0
   WindowRule windows = WindowRule::kNone;
 
-  std::string_view gate = "mlp.gate_proj";  // empty: down(activation(up(x)))
+  std::string_view intermediate_key = "intermediate_size";  // config.json's name for its width
+  std::string_view gate = "mlp.gate_proj";                  // empty: down(activation(up(x)))
   std::string_view up = "mlp.up_proj";
   std::string_view gate_up = "";  // fused: the gate's rows, then up's
   std::string_view down = "mlp.down_proj";

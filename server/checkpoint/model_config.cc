@@ -24,8 +24,6 @@ constexpr int64_t kMaxPositions = int64_t{1} << 40;
 // What families call the same thing; the first that is given counts.
 using Keys = absl::Span<const std::string_view>;
 constexpr std::string_view kHidden[] = {"hidden_size", "n_embd"};
-constexpr std::string_view kIntermediate[] = {"intermediate_size", "ffn_dim", "ffn_hidden_size",
-                                              "n_inner"};
 constexpr std::string_view kLayers[] = {"num_hidden_layers", "n_layer"};
 constexpr std::string_view kHeads[] = {"num_attention_heads", "n_head"};
 constexpr std::string_view kPositions[] = {"max_position_embeddings", "n_positions"};
@@ -113,9 +111,10 @@ absl::Status ParseShape(const ConfigFields& fields, ModelConfig& config) {
   ASSIGN_OR_RETURN(config.hidden, Required(fields, kHidden, kMaxWidth));
   ASSIGN_OR_RETURN(config.layers, Required(fields, kLayers, kMaxLayers));
   ASSIGN_OR_RETURN(config.vocab, Required(fields, {"vocab_size"}, kMaxVocabulary));
-  ASSIGN_OR_RETURN(const auto intermediate, Find(fields, kIntermediate, kMaxWidth));
+  ASSIGN_OR_RETURN(const auto intermediate,
+                   Find(fields, {config.architecture.intermediate_key}, kMaxWidth));
   if (!intermediate && !config.architecture.gate.empty()) {
-    return fields.Invalid("intermediate_size", "is missing");
+    return fields.Invalid(config.architecture.intermediate_key, "is missing");
   }
   config.intermediate = intermediate.value_or(4 * config.hidden);
   ASSIGN_OR_RETURN(const auto projected, fields.Integer("word_embed_proj_dim", 1, kMaxWidth));
@@ -258,6 +257,7 @@ absl::StatusOr<Json> TextConfig(std::string_view file, Json document) {
     return ConfigFields(file, document).Invalid("text_config", "must be an object");
   }
   Json inner = *text;
+  inner.erase("tie_word_embeddings");  // the model around it ties, or does not
   for (const char* key : {"bos_token_id", "tie_word_embeddings", "quantization_config"}) {
     if (!inner.contains(key) && document.contains(key)) inner[key] = document[key];
   }

@@ -34,6 +34,13 @@ bool IsBlockProjection(std::string_view name) {
   return digits != 0 && digits != std::string_view::npos && rest[digits] == '.';
 }
 
+// Towers and projectors beside the text model of a multimodal one.
+bool IsOfAnotherModality(std::string_view name) {
+  constexpr std::string_view kParts[] = {"vision", "visual", "audio", "multi_modal"};
+  return std::any_of(std::begin(kParts), std::end(kParts),
+                     [name](std::string_view part) { return Contains(name, part); });
+}
+
 // Names under which the source's metadata offers a tensor a second time.
 std::set<std::string> SharedTensors(const Checkpoint& checkpoint) {
   std::set<std::string> shared;
@@ -49,6 +56,7 @@ std::string KeptBecause(const TensorInfo& info, const std::set<std::string>& sha
   if (Contains(name, "embed")) return "embedding";
   if (name.starts_with("lm_head.")) return "output head";
   if (name.ends_with(".bias")) return "bias";
+  if (IsOfAnotherModality(name)) return "not of the text model";
   if (Contains(name, "norm")) return "norm";
   if (!IsBlockProjection(name) || info.shape.size() != 2) return "not a linear layer";
   if (!IsFloatWeight(info.dtype)) return fmt::format("stored as {}", NameOf(info.dtype));
@@ -215,6 +223,12 @@ absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOption
   Plan plan;
   plan.options = options;
   plan.rows = ClassifiedRows(checkpoint);
+  if (std::none_of(plan.rows.begin(), plan.rows.end(),
+                   [](const PlanRow& row) { return row.quantized; })) {
+    return Error(Reason::kFeatureUnsupported, checkpoint.path(),
+                 "none of its tensors is a linear layer that can be quantized",
+                 "its super weights can be found with detect");
+  }
   ASSIGN_OR_RETURN(plan.group_size, ResolveGroup(options.group_size, plan.rows));
   plan.super_weights.assign(super_weights.begin(), super_weights.end());
   for (const PinnedWeight& pinned : super_weights) {

@@ -273,6 +273,7 @@ TEST(ModelConfig, TheTextModelOfAMultimodalOne) {
   EXPECT_EQ(config.bos, 2);
   EXPECT_EQ(config.rope.full.theta, 1e6);
   EXPECT_EQ(config.rope.windowed.theta, 1e4);
+  EXPECT_FALSE(config.tied_embeddings.has_value());
   ExpectRefused({{"model_type", "gemma3"}, {"text_config", 3}}, Reason::kConfigInvalid,
                 "text_config");
 }

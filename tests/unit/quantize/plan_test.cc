@@ -149,7 +149,8 @@ TEST(PlanTest, OtherTensorsAreKeptForAReason) {
       {"model.layers.0.self_attn.q_norm.weight", "norm"},
       {"lm_head.weight", "output head"},
       {"model.layers.0.block_sparse_moe.gate.weight", "not a linear layer"},
-      {"model.vision.up_proj.weight", "not a linear layer"},
+      {"model.vision_tower.layers.0.mlp.up_proj.weight", "not of the text model"},
+      {"multi_modal_projector.layers.0.up_proj.weight", "not of the text model"},
       {"transformer.xlayers.0.up_proj.weight", "not a linear layer"},
       {"model.layers.x.up_proj.weight", "not a linear layer"},
       {"layers.12.up_proj.weight", ""},
@@ -164,6 +165,13 @@ TEST(PlanTest, OtherTensorsAreKeptForAReason) {
     EXPECT_EQ(RowOf(*plan, name).kept_because, reason) << name;
     EXPECT_EQ(RowOf(*plan, name).quantized, reason.empty()) << name;
   }
+}
+
+// gpt2 stores its weights transposed, under other names.
+TEST(PlanTest, ACheckpointWithoutLinearLayersIsRefused) {
+  TinyCheckpoint tiny{.layers = 1};
+  tiny.edit = [](TensorFixture& tensor) { tensor.info.name = "h." + tensor.info.name + ".c"; };
+  EXPECT_EQ(ReasonOf(Opened(tiny).Make({}).status()), Reason::kFeatureUnsupported);
 }
 
 TEST(PlanTest, LinearLayersThatStayAreIgnoredByName) {
