@@ -12,7 +12,8 @@
 namespace linchpin {
 namespace {
 
-constexpr uint64_t kChunkBytes = uint64_t{1} << 20;
+// Stays in a core's own cache until it is hashed.
+constexpr uint64_t kChunkBytes = uint64_t{1} << 18;
 
 ReadRange ReadFrom(std::shared_ptr<const ReadableFile> file) {
   return [file = std::move(file)](uint64_t offset, absl::Span<std::byte> out) {
