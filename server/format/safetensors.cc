@@ -28,7 +28,7 @@ constexpr Magic kRefused[] = {
     {"\x80\x03", "a Python pickle, not safetensors; it is never opened", kConvert},
     {"\x80\x04", "a Python pickle, not safetensors; it is never opened", kConvert},
     {"\x80\x05", "a Python pickle, not safetensors; it is never opened", kConvert},
-    {"GGUF", "a GGUF file, not safetensors", "give the original checkpoint"},
+    {"GGUF", "a GGUF file, not safetensors", "name it .gguf and give that file"},
     {"\x89HDF\r\n\x1a\n", "an HDF5 file, not safetensors", kConvert},
     {"\x93NUMPY", "a NumPy file, not safetensors", kConvert},
     {"\x1f\x8b", "a gzip archive, not safetensors", "unpack it first"},
