@@ -12,7 +12,8 @@ namespace {
 constexpr int kLargestCount = 1'000'000;
 
 void AddModel(CLI::App* command, CommandLine& line) {
-  command->add_option("MODEL", line.model, "Checkpoint: a directory or a .safetensors file")
+  command
+      ->add_option("MODEL", line.model, "Checkpoint: a directory, a .safetensors or a .gguf file")
       ->required();
 }
 

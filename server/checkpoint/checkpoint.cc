@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "checkpoint/checkpoint_files.h"
+#include "checkpoint/tokenizer.h"
 #include "fmt/format.h"
 #include "format/json.h"
 #include "format/shard_index.h"
@@ -17,6 +18,8 @@ namespace {
 
 constexpr uint64_t kMaxConfigBytes = 10'000'000;
 constexpr uint64_t kMaxIndexBytes = 100'000'000;
+constexpr std::string_view kTokenizerName = "tokenizer.json";
+constexpr uint64_t kMaxTokenizerBytes = 256 << 20;
 constexpr size_t kReadChunk = size_t{1} << 17;  // elements
 
 absl::StatusOr<SafetensorsHeader> ReadHeader(const ReadableFile& file, const std::string& path) {
@@ -49,6 +52,10 @@ absl::Status IndexInvalid(const std::string& index, std::string_view tensor, std
 }  // namespace
 
 absl::StatusOr<Checkpoint> Checkpoint::Open(const Storage& storage, std::string_view path) {
+  if (path.ends_with(kGgufSuffix)) {
+    ASSIGN_OR_RETURN(const bool is_directory, storage.IsDirectory(path));
+    if (!is_directory) return OpenGguf(storage, path);
+  }
   ASSIGN_OR_RETURN(CheckpointFiles files, FindCheckpointFiles(storage, path));
   Checkpoint checkpoint;
   checkpoint.storage_ = &storage;
@@ -135,9 +142,7 @@ void Checkpoint::AddAliases(bool tied) {
 
 uint64_t Checkpoint::total_bytes() const {
   uint64_t total = 0;
-  for (const StoredTensor& tensor : tensors_) {
-    total += static_cast<uint64_t>(ByteSize(tensor.info).value_or(0));
-  }
+  for (const StoredTensor& tensor : tensors_) total += StoredSize(tensor);
   return total;
 }
 
@@ -151,37 +156,44 @@ absl::StatusOr<const StoredTensor*> Checkpoint::Find(std::string_view name) cons
   return &tensors_[entry->second];
 }
 
-absl::Status Checkpoint::ReadBytes(const StoredTensor& tensor, uint64_t offset,
-                                   absl::Span<std::byte> out) const {
-  const auto shard = static_cast<size_t>(tensor.shard);
-  const std::string where =
-      fmt::format("{}: tensor {}", JoinPath(directory_, shards_[shard].name), tensor.info.name);
-  const auto size = static_cast<uint64_t>(ByteSize(tensor.info).value_or(0));
+std::string Checkpoint::Where(const StoredTensor& tensor) const {
+  return fmt::format("{}: tensor {}",
+                     JoinPath(directory_, shards_[static_cast<size_t>(tensor.shard)].name),
+                     tensor.info.name);
+}
+
+absl::Status Checkpoint::ReadStoredBytes(const StoredTensor& tensor, uint64_t offset,
+                                         absl::Span<std::byte> out) const {
+  const uint64_t size = StoredSize(tensor);
   if (offset > size || out.size() > size - offset) {
-    return Error(Reason::kInternal, where,
+    return Error(Reason::kInternal, Where(tensor),
                  fmt::format("bytes {} to {} of {}", offset, offset + out.size(), size));
   }
-  absl::Status status = files_[shard]->ReadAt(tensor.begin + offset, out);
+  absl::Status status =
+      files_[static_cast<size_t>(tensor.shard)]->ReadAt(tensor.begin + offset, out);
   if (status.ok()) return status;
-  return Error(ReasonOf(status), where, std::string(status.message()));
+  return Error(ReasonOf(status), Where(tensor), std::string(status.message()));
+}
+
+absl::Status Checkpoint::ReadBytes(const StoredTensor& tensor, uint64_t offset,
+                                   absl::Span<std::byte> out) const {
+  if (!tensor.encoding) return ReadStoredBytes(tensor, offset, out);
+  return Error(Reason::kFeatureUnsupported, Where(tensor),
+               "its bytes in a GGUF file are not those of the tensor",
+               "give the safetensors checkpoint");
 }
 
 absl::StatusOr<int64_t> Checkpoint::RowLength(const StoredTensor& tensor, int64_t first,
                                               int64_t count) const {
   const TensorInfo& info = tensor.info;
-  const auto where = [&] {
-    return fmt::format("{}: tensor {}",
-                       JoinPath(directory_, shards_[static_cast<size_t>(tensor.shard)].name),
-                       info.name);
-  };
   if (!IsFloatWeight(info.dtype)) {
-    return Error(Reason::kDtypeUnsupported, where(),
+    return Error(Reason::kDtypeUnsupported, Where(tensor),
                  fmt::format("{} cannot be read as numbers", NameOf(info.dtype)),
                  "F32, F16 and BF16 can");
   }
   const int64_t rows = info.shape.size() < 2 ? 1 : info.shape.front();
   if (first < 0 || count < 0 || first > rows || count > rows - first) {
-    return Error(Reason::kTensorShapeInvalid, where(),
+    return Error(Reason::kTensorShapeInvalid, Where(tensor),
                  fmt::format("{} rows from row {} of {}", count, first, ShapeText(info.shape)));
   }
   return rows == 0 ? 0 : ElementCount(info.shape).value_or(0) / rows;
@@ -193,6 +205,12 @@ absl::Status Checkpoint::ReadRows(const StoredTensor& tensor, int64_t first, int
   if (std::cmp_not_equal(out.size(), count * columns)) {
     return Error(Reason::kInternal, tensor.info.name,
                  fmt::format("{} elements do not hold {} rows", out.size(), count));
+  }
+  if (tensor.encoding) {
+    const auto read = [&](uint64_t offset, absl::Span<std::byte> bytes) {
+      return ReadStoredBytes(tensor, offset, bytes);
+    };
+    return ReadEncodedRows(tensor, first, count, read, out);
   }
   const DType dtype = tensor.info.dtype;
   const auto element = static_cast<size_t>(SizeOf(dtype));
@@ -220,6 +238,21 @@ absl::StatusOr<Matrix> Checkpoint::ReadRows(const StoredTensor& tensor, int64_t 
   Matrix matrix{std::vector<float>(static_cast<size_t>(count * columns)), count, columns};
   RETURN_IF_ERROR(ReadRows(tensor, first, count, absl::MakeSpan(matrix.data)));
   return matrix;
+}
+
+absl::StatusOr<std::string> Checkpoint::TokenizerText() const {
+  if (is_gguf_) return GgufTokenizerText();
+  const auto file =
+      std::find_if(other_files_.begin(), other_files_.end(),
+                   [](const FileEntry& entry) { return entry.name == kTokenizerName; });
+  if (file == other_files_.end()) {
+    return Error(Reason::kSourceNotFound, kTokenizerName,
+                 "the checkpoint has none, so that its text cannot be read", kGiveIds);
+  }
+  if (file->size > kMaxTokenizerBytes) {
+    return Error(Reason::kTokenizerInvalid, kTokenizerName, "it is larger than 256 MiB", kGiveIds);
+  }
+  return ReadText(*storage_, JoinPath(directory_, kTokenizerName), kMaxTokenizerBytes);
 }
 
 absl::StatusOr<std::unique_ptr<ReadableFile>> Checkpoint::OpenFile(std::string_view name) const {

@@ -45,14 +45,12 @@ absl::Status RequireConfig(const Storage& storage, std::string_view path,
 
 absl::StatusOr<CheckpointFiles> FromFile(const Storage& storage, std::string_view path) {
   if (!path.ends_with(kSafetensors)) {
-    return NotACheckpoint(path, "neither a directory nor a .safetensors file",
+    return NotACheckpoint(path, "neither a directory nor a .safetensors or .gguf file",
                           "give the directory of a model in the Hugging Face layout");
   }
   CheckpointFiles files;
-  const size_t slash = path.rfind('/');
-  files.directory =
-      slash == std::string_view::npos ? "" : path.substr(0, std::max<size_t>(slash, 1));
-  files.single = path.substr(slash + 1);
+  files.directory = DirectoryOf(path);
+  files.single = FileNameOf(path);
   RETURN_IF_ERROR(RequireConfig(storage, path, files.directory));
   return files;
 }
@@ -69,7 +67,9 @@ absl::Status NoWeights(std::string_view path, const std::vector<FileEntry>& list
   for (const FileEntry& file : listing) {
     if (IsForeignWeights(file.name)) {
       return NotACheckpoint(path, fmt::format("holds {} but no safetensors", file.name),
-                            "convert the checkpoint to safetensors first");
+                            file.name.ends_with(kGgufSuffix)
+                                ? "give that file itself"
+                                : "convert the checkpoint to safetensors first");
     }
   }
   return NotACheckpoint(path,
@@ -78,6 +78,16 @@ absl::Status NoWeights(std::string_view path, const std::vector<FileEntry>& list
 }
 
 }  // namespace
+
+std::string DirectoryOf(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string_view::npos) return "";
+  return std::string(path.substr(0, std::max<size_t>(slash, 1)));
+}
+
+std::string FileNameOf(std::string_view path) {
+  return std::string(path.substr(path.rfind('/') + 1));
+}
 
 std::string JoinPath(std::string_view directory, std::string_view name) {
   if (directory.empty()) return std::string(name);

@@ -12,6 +12,7 @@ namespace linchpin {
 
 inline constexpr std::string_view kConfigName = "config.json";
 inline constexpr std::string_view kSingleShardName = "model.safetensors";
+inline constexpr std::string_view kGgufSuffix = ".gguf";
 
 struct CheckpointFiles {
   std::string directory;
@@ -25,6 +26,10 @@ struct CheckpointFiles {
 // `.safetensors` file with a config.json beside it; of the latter's directory
 // nothing else is listed, as nobody said that it belongs to the model.
 absl::StatusOr<CheckpointFiles> FindCheckpointFiles(const Storage& storage, std::string_view path);
+
+// The directory of a file, empty where the path names none; its last component.
+std::string DirectoryOf(std::string_view path);
+std::string FileNameOf(std::string_view path);
 
 // directory/name
 std::string JoinPath(std::string_view directory, std::string_view name);

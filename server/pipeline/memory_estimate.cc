@@ -32,11 +32,11 @@ uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads) {
   for (const StoredTensor& tensor : checkpoint.tensors()) {
     const std::string layer = LayerOf(tensor.info.name);
     if (layer.empty()) continue;
-    const auto bytes = static_cast<uint64_t>(ByteSize(tensor.info).value_or(0));
+    const auto elements = static_cast<uint64_t>(ElementCount(tensor.info.shape).value_or(0));
     uint64_t& total = layers[layer];
-    total += bytes / static_cast<uint64_t>(SizeOf(tensor.info.dtype)) * sizeof(float);
+    total += elements * sizeof(float);
     largest_layer = std::max(largest_layer, total);
-    largest_tensor = std::max(largest_tensor, bytes);
+    largest_tensor = std::max(largest_tensor, StoredSize(tensor));
   }
   return kLibraries + kHead + static_cast<uint64_t>(threads) * kPerThread + largest_layer +
          largest_tensor;

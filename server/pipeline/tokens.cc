@@ -12,28 +12,10 @@
 namespace linchpin {
 namespace {
 
-constexpr std::string_view kTokenizerName = "tokenizer.json";
-constexpr uint64_t kMaxTokenizerBytes = 256 << 20;
-
 absl::StatusOr<std::vector<int32_t>> Tokenize(const Checkpoint& checkpoint,
                                               const std::string& text) {
-  const auto& files = checkpoint.other_files();
-  const auto file = std::find_if(files.begin(), files.end(), [](const FileEntry& entry) {
-    return entry.name == kTokenizerName;
-  });
-  if (file == files.end()) {
-    return Error(Reason::kSourceNotFound, "tokenizer.json",
-                 "the checkpoint has none, so that its text cannot be read", "give token ids");
-  }
-  if (file->size > kMaxTokenizerBytes) {
-    return Error(Reason::kTokenizerInvalid, "tokenizer.json", "it is larger than 256 MiB",
-                 "give token ids");
-  }
-  ASSIGN_OR_RETURN(const auto opened, checkpoint.OpenFile(kTokenizerName));
-  std::string json(opened->size(), '\0');
-  RETURN_IF_ERROR(
-      opened->ReadAt(0, absl::MakeSpan(reinterpret_cast<std::byte*>(json.data()), json.size())));
-  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Parse(kTokenizerName, json));
+  ASSIGN_OR_RETURN(const std::string json, checkpoint.TokenizerText());
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Parse("tokenizer.json", json));
   return tokenizer.Encode(text);
 }
 

@@ -220,6 +220,11 @@ std::string ModuleOf(std::string_view tensor) {
 
 absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOptions& options,
                               absl::Span<const PinnedWeight> super_weights) {
+  if (checkpoint.is_gguf()) {
+    return Error(Reason::kFeatureUnsupported, checkpoint.path(),
+                 "compressing a GGUF file is not built, detecting in it is",
+                 "give the safetensors checkpoint");
+  }
   Plan plan;
   plan.options = options;
   plan.rows = ClassifiedRows(checkpoint);

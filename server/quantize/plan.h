@@ -60,9 +60,9 @@ struct Plan {
 // OPTION_INVALID names the first tensor whose rows a given group size does not
 // divide; TENSOR_MISSING and TENSOR_SHAPE_INVALID a super weight that is not in
 // the checkpoint; TENSOR_SHAPE_INVALID an output name that the source has
-// already.  A super weight that `kScale` cannot keep exactly (two in one group
-// that no common scale fits, a scale that leaves the dtype's range) makes its
-// tensor fall back to `kTensor`, with a note.
+// already; FEATURE_UNSUPPORTED a GGUF source.  A super weight that `kScale`
+// cannot keep exactly (two in one group that no common scale fits, a scale that
+// leaves the dtype's range) makes its tensor fall back to `kTensor`, with a note.
 absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOptions& options,
                               absl::Span<const PinnedWeight> super_weights);
 

@@ -4,6 +4,7 @@
 #include "gtest/gtest.h"
 #include "pipeline/demo_model.h"
 #include "storage/memory_storage.h"
+#include "tests/support/gguf_file.h"
 #include "tests/support/safetensors_file.h"
 
 namespace linchpin {
@@ -35,6 +36,22 @@ TEST(MemoryEstimateTest, GrowsWithTheLargestLayerNotWithTheModel) {
 TEST(MemoryEstimateTest, GrowsWithThreads) {
   const MemoryStorage storage = Model(64);
   EXPECT_GT(*EstimateMemory(storage, "/m", 8), *EstimateMemory(storage, "/m", 1) + 64 * kMiB);
+}
+
+// What is stored in blocks of 34 bytes is computed with as 32 float32.
+TEST(MemoryEstimateTest, QuantizedTensorsCountAsWhatTheyAreDecodedTo) {
+  const auto estimate = [](int64_t rows) {
+    std::vector<GgufFixture> tensors = TinyGgufTensors();
+    std::erase_if(tensors, [](const auto& t) { return t.name == "blk.0.ffn_down.weight"; });
+    tensors.push_back(
+        {"blk.0.ffn_down.weight", {rows, 32}, 8, std::string(static_cast<size_t>(rows) * 34, 'q')});
+    MemoryStorage storage;
+    storage.Put("/m.gguf", ToBytes(GgufFile(TinyGgufPairs(), tensors)));
+    const auto bytes = EstimateMemory(storage, "/m.gguf", 1);
+    EXPECT_TRUE(bytes.ok()) << bytes.status();
+    return bytes.value_or(0);
+  };
+  EXPECT_EQ(estimate(2048) - estimate(1024), 1024U * (32 * 4 + 34));
 }
 
 TEST(MemoryEstimateTest, SourceErrorsPass) {

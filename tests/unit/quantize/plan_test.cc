@@ -8,6 +8,7 @@
 #include "fmt/ranges.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/gguf_file.h"
 #include "tests/support/tiny_checkpoint.h"
 
 namespace linchpin {
@@ -258,6 +259,18 @@ TEST(PlanTest, ANameThatTheSourceHasAlreadyIsRefused) {
 TEST(PlanTest, ModulesAreTensorsWithoutTheirLastPart) {
   EXPECT_EQ(ModuleOf("a.b.weight"), "a.b");
   EXPECT_EQ(ModuleOf("a.b.bias"), "a.b.bias");
+}
+
+TEST(PlanTest, RefusesGguf) {
+  MemoryStorage storage;
+  storage.Put("dir/m.gguf", ToBytes(GgufFile(TinyGgufPairs(), TinyGgufTensors())));
+  const auto checkpoint = Checkpoint::Open(storage, "dir/m.gguf");
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto plan = MakePlan(*checkpoint, {}, {});
+  EXPECT_EQ(ReasonOf(plan.status()), Reason::kFeatureUnsupported);
+  EXPECT_THAT(std::string(plan.status().message()),
+              ::testing::AllOf(HasSubstr("dir/m.gguf"), HasSubstr("detecting in it is"),
+                               HasSubstr("give the safetensors checkpoint")));
 }
 
 }  // namespace
