@@ -9,10 +9,12 @@ import pathlib
 import random
 import subprocess
 
+import gguf
+import numpy
 import pytest
 import tokenizers
 
-from support.smollm2 import smollm2
+from support.smollm2 import smollm2, smollm2_gguf
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = SOURCE / os.environ.get("LINCHPIN_BUILD", "build/dev")
@@ -43,9 +45,9 @@ PRE_TOKENIZERS = {
 }
 
 
-def ours(tokenizer_json, texts):
+def ours(source, texts):
     """One list of ids for each text."""
-    result = subprocess.run([BUILD / "tests/tokenize", tokenizer_json],
+    result = subprocess.run([BUILD / "tests/tokenize", source],
                             input=b"".join(t.encode() + b"\0" for t in texts),
                             capture_output=True, check=False)
     assert result.returncode == 0, result.stderr.decode()
@@ -57,9 +59,9 @@ def theirs(tokenizer_json, texts):
     return [reference.encode(text, add_special_tokens=False).ids for text in texts]
 
 
-def assert_same(tokenizer_json, texts):
-    for text, a, b in zip(texts, ours(tokenizer_json, texts), theirs(tokenizer_json, texts),
-                          strict=True):
+def assert_same(tokenizer_json, texts, source=None):
+    for text, a, b in zip(texts, ours(source or tokenizer_json, texts),
+                          theirs(tokenizer_json, texts), strict=True):
         assert a == b, repr(text[:200])
 
 
@@ -120,3 +122,64 @@ def test_model_options(change, tmp_path):
     changed = tmp_path / "tokenizer.json"
     changed.write_text(json.dumps(document))
     assert_same(changed, awkward_texts(["<s>", "</s>"]))
+
+
+# The vocabulary of a GGUF file against the tokenizer.json of the same model.
+def test_sentencepiece_from_gguf():
+    source = SHARED / "models/stories260k/stories260K-f32.gguf"
+    path = tokenizer_file("stories260k/hf-f32")
+    texts = [(SHARED / "text" / t).read_text() for t in TEXTS]
+    assert_same(path, [*texts, *awkward_texts(specials_of(path))], source)
+
+
+def test_byte_level_from_gguf(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    document = json.loads(tokenizer_file("smollm2").read_text())
+    # transformers, which made this file from the same GGUF, does not know of the digits.
+    document["pre_tokenizer"] = PRE_TOKENIZERS["digits"]
+    path.write_text(json.dumps(document))
+    texts = [(SHARED / "text" / t).read_text() for t in TEXTS]
+    assert_same(path, [*texts, *awkward_texts(specials_of(path))], smollm2_gguf())
+
+
+# Every known name of a split pattern, in a GGUF file with the merges of SmolLM2.
+@pytest.mark.parametrize("name", ["gpt-2", "smollm", "llama-bpe", "dbrx", "qwen2"])
+def test_split_patterns_from_gguf(name, tmp_path):
+    document = json.loads(tokenizer_file("smollm2").read_text())
+    model = document["model"]
+    vocabulary = sorted(model["vocab"], key=model["vocab"].get)
+    specials = {t["content"] for t in document["added_tokens"]}
+    source = tmp_path / "model.gguf"
+    types = [3 if token in specials else 1 for token in vocabulary]
+    write_gguf_vocabulary(source, vocabulary, types, name,
+                          [" ".join(pair) for pair in model["merges"]])
+    digits = {"llama-bpe": "{1,3}", "dbrx": "{1,3}", "qwen2": ""}
+    if name in digits:
+        document["pre_tokenizer"] = PRE_TOKENIZERS["llama3"]
+        pattern = LLAMA3.replace("{1,3}", digits[name])
+        document["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = pattern
+    else:
+        document["pre_tokenizer"] = PRE_TOKENIZERS["digits"] if name == "smollm" else BYTE_LEVEL
+    model["ignore_merges"] = name == "llama-bpe"
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    text = (SHARED / "text" / TEXTS[0]).read_text()
+    assert_same(path, [text, *awkward_texts(sorted(specials)[:6])], source)
+
+
+def write_gguf_vocabulary(path, tokens, types, pre, merges):
+    """A model of nothing but a byte-level vocabulary."""
+    writer = gguf.GGUFWriter(path, "llama")
+    for add, value in [(writer.add_embedding_length, 2), (writer.add_block_count, 1),
+                       (writer.add_head_count, 1), (writer.add_layer_norm_rms_eps, 1e-6)]:
+        add(value)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_merges(merges)
+    writer.add_tensor("token_embd.weight", numpy.zeros((len(tokens), 2), numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

