@@ -72,12 +72,15 @@ class Checkpoint {
   absl::Status ReadBytes(const StoredTensor& tensor, uint64_t offset,
                          absl::Span<std::byte> out) const;
   // Rows [first, first + count) of a matrix (or elements of a vector as one
-  // row), decoded to float32.  DTYPE_UNSUPPORTED unless F32, F16 or BF16;
-  // TENSOR_SHAPE_INVALID for rows that it does not have.
+  // row), decoded to float32.  DTYPE_UNSUPPORTED unless F32, F16, BF16 or
+  // F8_E4M3 with scales; TENSOR_SHAPE_INVALID for rows that it does not have.
   absl::StatusOr<Matrix> ReadRows(const StoredTensor& tensor, int64_t first, int64_t count) const;
   // The same into `out`, which holds exactly these rows.
   absl::Status ReadRows(const StoredTensor& tensor, int64_t first, int64_t count,
                         absl::Span<float> out) const;
+
+  // DTYPE_UNSUPPORTED naming the tensor if ReadRows cannot read it.
+  absl::Status CheckReadable(const StoredTensor& tensor) const;
 
   // The text of tokenizer.json; for a GGUF file what it would say.
   // SOURCE_NOT_FOUND where there is none; TOKENIZER_INVALID for more than 256
@@ -100,6 +103,8 @@ class Checkpoint {
   std::string Where(const StoredTensor& tensor) const;
   absl::Status ReadStoredBytes(const StoredTensor& tensor, uint64_t offset,
                                absl::Span<std::byte> out) const;
+  absl::Status ReadScaledRows(const StoredTensor& tensor, int64_t first, int64_t columns,
+                              absl::Span<float> out) const;
   static absl::StatusOr<Checkpoint> OpenGguf(const Storage& storage, std::string_view path);
   absl::Status AddGgufFile(const std::string& name, std::vector<GgufFile>& files,
                            GgufRopeFactors& factors);
@@ -107,6 +112,7 @@ class Checkpoint {
   absl::Status AddShard(const std::string& name);
   absl::Status CheckIndex(const std::string& path, const ShardIndex& index) const;
   void AddAliases(bool tied);
+  absl::Status AddScales();
 
   const Storage* storage_ = nullptr;
   std::string path_;

@@ -72,11 +72,23 @@ constexpr Switch kSwitches[] = {{"rope_interleaved", false},
                                 {"add_cross_attention", false},
                                 {"is_encoder_decoder", false}};
 
-absl::Status RefuseUnbuilt(const ConfigFields& fields) {
-  if (fields.Find("quantization_config") != nullptr) {
-    return fields.Unsupported("quantization_config", "says that the model is already quantized",
-                              "give the original checkpoint");
-  }
+// Eight-bit floats with scales are read; activations are not rounded as their
+// kernels would.  Any other quantization is not.
+absl::Status RefuseQuantized(std::string_view file, const ConfigFields& fields) {
+  ASSIGN_OR_RETURN(const Json* object, fields.Object("quantization_config"));
+  if (object == nullptr) return absl::OkStatus();
+  const ConfigFields quantization(fmt::format("{}: quantization_config", file), *object);
+  ASSIGN_OR_RETURN(const auto method, quantization.Text("quant_method"));
+  ASSIGN_OR_RETURN(const auto format, quantization.Text("format"));
+  const bool fp8 =
+      method == "fp8" || (method == "compressed-tensors" && format == "float-quantized");
+  if (fp8) return absl::OkStatus();
+  return fields.Unsupported("quantization_config", "says that the model is already quantized",
+                            "give the original checkpoint");
+}
+
+absl::Status RefuseUnbuilt(std::string_view file, const ConfigFields& fields) {
+  RETURN_IF_ERROR(RefuseQuantized(file, fields));
   for (const Switch& known : kSwitches) {
     ASSIGN_OR_RETURN(const auto value, fields.Bool(known.key));
     if (value.value_or(known.built) != known.built) {
@@ -284,7 +296,7 @@ absl::StatusOr<ModelConfig> ModelConfig::Parse(std::string_view file, std::strin
   ModelConfig config;
   config.family = family->family;
   config.architecture = *family;
-  RETURN_IF_ERROR(RefuseUnbuilt(fields));
+  RETURN_IF_ERROR(RefuseUnbuilt(file, fields));
   RETURN_IF_ERROR(ParseShape(fields, config));
   RETURN_IF_ERROR(ParseActivation(fields, config));
   RETURN_IF_ERROR(ParseLayout(fields, config));

@@ -27,6 +27,8 @@ struct StoredTensor {
   int shard = 0;                                       // index into Checkpoint::shards()
   uint64_t begin = 0;                                  // absolute offset in that file
   std::optional<RowEncoding> encoding = std::nullopt;  // none: the bytes are as `info` says
+  // Of an 8-bit weight: index of its scales in Checkpoint::tensors().
+  std::optional<size_t> scales = std::nullopt;
 };
 
 // Bytes that the tensor takes in its file.

@@ -46,12 +46,7 @@ absl::Status CheckTensor(const Checkpoint& checkpoint, const ExpectedTensor& exp
                              ShapeText(tensor->info.shape), ShapeText(expected.shape)),
                  "check that config.json belongs to these weights");
   }
-  if (!IsFloatWeight(tensor->info.dtype)) {
-    return Error(Reason::kDtypeUnsupported, where,
-                 fmt::format("its dtype is {}", NameOf(tensor->info.dtype)),
-                 "give a checkpoint in F32, F16 or BF16");
-  }
-  return absl::OkStatus();
+  return checkpoint.CheckReadable(*tensor);
 }
 
 absl::StatusOr<at::Tensor> LoadTensor(const Checkpoint& checkpoint,

@@ -225,6 +225,13 @@ absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOption
                  "compressing a GGUF file is not built, detecting in it is",
                  "give the safetensors checkpoint");
   }
+  const auto& tensors = checkpoint.tensors();
+  if (std::any_of(tensors.begin(), tensors.end(),
+                  [](const StoredTensor& tensor) { return tensor.scales.has_value(); })) {
+    return Error(Reason::kFeatureUnsupported, checkpoint.path(),
+                 "compressing 8-bit weights is not built, detecting in them is",
+                 "give the checkpoint that they were made from");
+  }
   Plan plan;
   plan.options = options;
   plan.rows = ClassifiedRows(checkpoint);

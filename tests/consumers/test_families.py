@@ -178,6 +178,57 @@ def test_a_model_saved_without_its_head(linchpin, tmp_path, name):
     check(linchpin, tmp_path / "model", model, seed=8)
 
 
+FP8 = torch.float8_e4m3fn
+BLOCK = 128
+
+
+def scales_of(weight, kind):
+    """Scales that bring the largest weight to the largest float8, one per tensor, row or block."""
+    if kind == "tensor":
+        return weight.abs().max() / 448
+    if kind == "channel":
+        return weight.abs().amax(1, keepdim=True) / 448
+    rows, columns = (-(-n // BLOCK) for n in weight.shape)
+    return torch.stack([torch.stack([
+        weight[i * BLOCK:(i + 1) * BLOCK, j * BLOCK:(j + 1) * BLOCK].abs().max()
+        for j in range(columns)]) for i in range(rows)]) / 448
+
+
+def spread(scales, shape):
+    """The scale of every element."""
+    if scales.dim() == 2 and scales.shape[1] > 1 or scales.numel() > 1 and scales.shape[0] < shape[0]:
+        scales = scales.repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1)
+        return scales[:shape[0], :shape[1]]
+    return scales.expand(shape)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "channel", "block"])
+def test_weights_in_float8_are_read_with_their_scales(linchpin, tmp_path, kind):
+    config = {**GROUPED, "hidden_size": 160, "intermediate_size": 200}
+    model = make("llama", config, seed=6)
+    directory, file = tmp_path / "model", tmp_path / "model/model.safetensors"
+    model.save_pretrained(directory)
+    tensors, state = load_file(file), model.state_dict()
+    for name in [n for n in tensors if n.endswith("_proj.weight")]:
+        scales = scales_of(tensors[name], kind)
+        each = spread(scales, tensors[name].shape)
+        tensors[name] = (tensors[name] / each).to(FP8)
+        suffix = "_scale_inv" if kind == "block" else "_scale"
+        tensors[name + suffix] = scales.clone()
+        state[name] = tensors[name].float() * each
+    save_file(tensors, file, {"format": "pt"})
+    settings = json.loads((directory / "config.json").read_text())
+    settings["quantization_config"] = (
+        {"quant_method": "fp8", "weight_block_size": [BLOCK, BLOCK]} if kind == "block"
+        else {"quant_method": "compressed-tensors", "format": "float-quantized"})
+    (directory / "config.json").write_text(json.dumps(settings))
+    model.load_state_dict(state)
+    check(linchpin, directory, model, seed=10)
+    refused = linchpin.run("compress", directory, tmp_path / "out")
+    assert refused.code == 42
+    assert "8-bit" in refused.error and "FEATURE_UNSUPPORTED" in refused.error
+
+
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
           "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
 

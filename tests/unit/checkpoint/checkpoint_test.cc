@@ -175,6 +175,30 @@ TEST_F(CheckpointTest, RefusesRowsAndTypesThatItCannotRead) {
   EXPECT_EQ(ReasonOf(checkpoint->ReadBytes(w, 0, absl::MakeSpan(bytes))), Reason::kInternal);
 }
 
+TEST_F(CheckpointTest, EightBitWeightsNeedTheirScales) {
+  Put("config.json", kUntied);
+  Put("model.safetensors", SafetensorsFile({MakeCountingTensor("w", DType::kF8E4M3, {2, 4})}));
+  const auto bare = Open();
+  ASSERT_TRUE(bare.ok());
+  const absl::Status status = bare->ReadRows(**bare->Find("w"), 0, 1).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kDtypeUnsupported);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("without scales"));
+  Put("model.safetensors", SafetensorsFile({MakeCountingTensor("w", DType::kF8E4M3, {2, 4}),
+                                            MakeTensor("w_scale", DType::kF32, {2, 1}, {2, 512})}));
+  const auto scaled = Open();
+  ASSERT_TRUE(scaled.ok());
+  const auto row = scaled->ReadRows(**scaled->Find("w"), 1, 1);
+  ASSERT_TRUE(row.ok()) << row.status();
+  EXPECT_EQ(row->data.size(), 4U);
+  for (const int64_t rows : {3, 5}) {
+    Put("model.safetensors",
+        SafetensorsFile({MakeCountingTensor("w", DType::kF8E4M3, {2, 4}),
+                         MakeTensor("w_scale", DType::kF32, {rows, 1},
+                                    std::vector<float>(static_cast<size_t>(rows), 1.0F))}));
+    EXPECT_EQ(ReasonOf(Open().status()), Reason::kTensorShapeInvalid);
+  }
+}
+
 TEST_F(CheckpointTest, FindsTiedEmbeddingsInBothDirections) {
   for (const auto& [stored, alias] : {std::pair("lm_head.weight", "model.embed_tokens.weight"),
                                       std::pair("model.embed_tokens.weight", "lm_head.weight")}) {

@@ -163,6 +163,11 @@ TEST(ModelConfig, RefusesWhatIsNotBuilt) {
   };
   ExpectRefused(with("quantization_config", {{"quant_method", "gptq"}}),
                 Reason::kFeatureUnsupported, "already quantized");
+  EXPECT_EQ(ParseGood(with("quantization_config", {{"quant_method", "fp8"}})).layers, 5);
+  ExpectRefused(with("quantization_config", "fp8"), Reason::kConfigInvalid, "quantization_config");
+  ExpectRefused(with("quantization_config",
+                     {{"quant_method", "compressed-tensors"}, {"format", "pack-quantized"}}),
+                Reason::kFeatureUnsupported, "already quantized");
   ExpectRefused(with("hidden_act", "mish"), Reason::kFeatureUnsupported, "mish");
   ExpectRefused(with("rope_interleaved", true), Reason::kFeatureUnsupported, "rope_interleaved");
   ExpectRefused(with("do_layer_norm_before", false), Reason::kFeatureUnsupported,
