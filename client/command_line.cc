@@ -26,7 +26,7 @@ void AddWindows(CLI::App* command, const std::string& prefix, WindowOptions& win
 
 void AddProof(CLI::App* command, ProofOptions& proof) {
   command->add_option("--proof", proof.level, "How far to prove what is found")
-      ->check(CLI::IsMember({"none", "joint"}))
+      ->check(CLI::IsMember({"none", "joint", "full"}))
       ->capture_default_str();
   auto* ids = command->add_option("--proof-tokens", proof.tokens.ids_file,
                                   "Tokens to prove on: a JSON array of arrays of ids");
@@ -114,10 +114,10 @@ std::string Contradiction(const CommandLine& line) {
   const TokenOptions& proof = line.proof.tokens;
   const bool tokens_given = !proof.ids_file.empty() || !proof.text_file.empty();
   if (line.proof.level != "none" && !tokens_given) {
-    return "--proof joint needs --proof-tokens or --proof-text";
+    return "--proof joint and --proof full need --proof-tokens or --proof-text";
   }
   if (line.proof.level == "none" && tokens_given) {
-    return "--proof-tokens and --proof-text need --proof joint";
+    return "--proof-tokens and --proof-text need --proof joint or --proof full";
   }
   if (line.connection.endpoint.empty() &&
       !(line.connection.tls_ca.empty() && line.connection.tls_cert.empty())) {

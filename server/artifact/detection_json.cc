@@ -64,18 +64,22 @@ Json ToJson(const LayerRecord& layer) {
           {"experts", layer.experts.empty() ? Json(nullptr) : ListOf(layer.experts)}};
 }
 
+Json ToJson(const PinnedWeight& weight) {
+  return {{"tensor", weight.position.tensor},
+          {"row", weight.position.row},
+          {"column", weight.position.column},
+          {"value", ShortestNumber(weight.value)}};
+}
+
 Json ToJson(const ProofArm& arm) {
-  Json zeroed = Json::array();
-  for (const WeightPosition& position : arm.zeroed) {
-    zeroed.push_back(
-        {{"tensor", position.tensor}, {"row", position.row}, {"column", position.column}});
-  }
-  return {{"zeroed", std::move(zeroed)},
+  return {{"changed", ListOf(arm.changed)},
           {"loss", arm.loss},
           {"perplexity_ratio", arm.perplexity_ratio},
           {"interval", Json::array({arm.interval_low, arm.interval_high})},
-          {"kl", nullptr}};
+          {"kl", arm.kl}};
 }
+
+Json ToJson(const std::optional<ProofArm>& arm) { return arm ? ToJson(*arm) : Json(nullptr); }
 
 // Tokens per window, BOS included; null where the windows differ.
 Json WindowOf(const Proof& proof) {
@@ -85,13 +89,20 @@ Json WindowOf(const Proof& proof) {
 
 Json ToJson(const Proof& proof) {
   Json json = {
+      {"level", std::string(NameOf(proof.level))},
       {"windows", proof.windows},
       {"window", WindowOf(proof)},
       {"tokens", proof.tokens},
       {"baseline", {{"loss", proof.baseline_loss}, {"perplexity", proof.baseline_perplexity}}}};
   json["alone"] = ListOf(proof.alone);
-  json["joint"] = proof.joint ? ToJson(*proof.joint) : Json(nullptr);
-  json["leave_one_out"] = nullptr;
+  json["joint"] = ToJson(proof.joint);
+  const bool full = proof.level == ProofLevel::kFull;
+  json["leave_one_out"] = full ? ListOf(proof.leave_one_out) : Json(nullptr);
+  json["mean_replaced"] = nullptr;
+  if (full) {
+    json["mean_replaced"] = {{"alone", ListOf(proof.mean_alone)},
+                             {"joint", ToJson(proof.mean_joint)}};
+  }
   json["null"] = ListOf(proof.null);
   return json;
 }

@@ -32,6 +32,18 @@ std::string_view NameOf(Verdict verdict) {
   return "unproven";
 }
 
+std::string_view NameOf(ProofLevel level) {
+  switch (level) {
+    case ProofLevel::kJoint:
+      return "joint";
+    case ProofLevel::kFull:
+      return "full";
+    case ProofLevel::kNone:
+      break;
+  }
+  return "none";
+}
+
 std::string_view NameOf(Carrier carrier) {
   switch (carrier) {
     case Carrier::kWeights:

@@ -82,16 +82,19 @@ struct LayerRecord {
 
 // Perplexity with some weights changed, against the untouched model.
 struct ProofArm {
-  std::vector<WeightPosition> zeroed;
-  double loss = 0;              // nats per predicted token
-  double perplexity_ratio = 1;  // exp(loss - baseline loss)
-  double interval_low = 1;      // bootstrap over tokens, 95 %
+  std::vector<PinnedWeight> changed;  // and the values put in their place
+  double loss = 0;                    // nats per predicted token
+  double perplexity_ratio = 1;        // exp(loss - baseline loss)
+  double interval_low = 1;            // bootstrap over tokens, 95 %
   double interval_high = 1;
+  double kl = 0;  // of its predictions from the untouched model's; nats per predicted token
 };
 
-enum class ProofLevel { kNone, kJoint };
+enum class ProofLevel { kNone, kJoint, kFull };
+std::string_view NameOf(ProofLevel level);  // "none", "joint", "full"
 
 struct Proof {
+  ProofLevel level = ProofLevel::kJoint;
   int windows = 0;
   int64_t tokens = 0;  // predicted tokens
   double baseline_loss = 0;
@@ -99,6 +102,11 @@ struct Proof {
   std::vector<ProofArm> alone;    // one per super weight, in their order
   std::optional<ProofArm> joint;  // all zeroed together
   std::vector<ProofArm> null;     // as many weights, like in magnitude, of the same matrices
+  // Level full, one per super weight in their order: all but it zeroed; and at
+  // the mean of its row in place of zero, alone and all together.
+  std::vector<ProofArm> leave_one_out;
+  std::vector<ProofArm> mean_alone;
+  std::optional<ProofArm> mean_joint;
 };
 
 // The rules of a detection and the numbers they use; printed with every result.

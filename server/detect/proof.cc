@@ -2,50 +2,87 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
+#include <utility>
 
 #include "base/status.h"
 #include "detect/bootstrap.h"
 #include "detect/magnitude.h"
-#include "fmt/format.h"
+#include "detect/verdict.h"
 
 namespace linchpin {
 namespace {
 
-using Edits = std::vector<DownProjEdit>;
-
-constexpr size_t kUntouched = std::numeric_limits<size_t>::max();
-const Edits kNoEdits;
-
-// One window of one arm.  It has no hidden state of its own until it leaves
-// the untouched model at its first edited layer.
-struct ArmWindow {
-  size_t arm = 0;
-  size_t window = 0;
-  int first_layer = 0;
-  Matrix hidden;
+// A weight and the value that an arm puts in its place.
+struct Change {
+  const SuperWeight* weight;
+  float value = 0;
 };
-
-int FirstLayer(const Edits& edits, int layers) {
-  int first = layers;
-  for (const DownProjEdit& edit : edits) first = std::min(first, edit.layer);
-  return first;
-}
-
-Edits ZeroingOf(absl::Span<const SuperWeight> weights) {
-  Edits edits;
-  for (const SuperWeight& weight : weights) {
-    edits.push_back(
-        {weight.layer, weight.position.row, weight.position.column, 0.0F, weight.expert});
-  }
-  return edits;
-}
+using Changes = std::vector<Change>;
 
 double Mean(const std::vector<float>& values) {
   const double sum = std::accumulate(values.begin(), values.end(), 0.0);
   return sum / static_cast<double>(std::max<size_t>(1, values.size()));
 }
+
+// Collects what to measure, measures it once, and hands out the results.
+class Arms {
+ public:
+  // Returns the arm's number.
+  size_t Add(Changes changes) {
+    changes_.push_back(std::move(changes));
+    return changes_.size() - 1;
+  }
+
+  absl::Status Measure(const ForwardPass& pass, const std::vector<TokenWindow>& windows,
+                       const RunContext& context) {
+    std::vector<std::vector<DownProjEdit>> edits;
+    for (const Changes& changes : changes_) {
+      std::vector<DownProjEdit>& arm = edits.emplace_back();
+      for (const auto& [weight, value] : changes) {
+        arm.push_back(
+            {weight->layer, weight->position.row, weight->position.column, value, weight->expert});
+      }
+    }
+    ASSIGN_OR_RETURN(scores_, MeasureArms(pass, windows, edits, context));
+    return absl::OkStatus();
+  }
+
+  const std::vector<float>& BaseLosses() const { return scores_.front().losses; }
+
+  ProofArm Result(size_t number) const {
+    ProofArm arm;
+    for (const auto& [weight, value] : changes_[number]) {
+      arm.changed.push_back({weight->position, value});
+    }
+    const ArmScores& scores = scores_[number];
+    arm.loss = Mean(scores.losses);
+    // A divergence is never negative; its sum in float32 may be, by a rounding.
+    arm.kl = std::max(0.0, Mean(scores.divergences));
+    const RatioEstimate estimate = EstimateRatio(BaseLosses(), scores.losses);
+    arm.perplexity_ratio = estimate.ratio;
+    arm.interval_low = estimate.low;
+    arm.interval_high = estimate.high;
+    return arm;
+  }
+
+  std::vector<ProofArm> Results(const std::vector<size_t>& numbers) const {
+    std::vector<ProofArm> results;
+    for (const size_t number : numbers) results.push_back(Result(number));
+    return results;
+  }
+
+ private:
+  std::vector<Changes> changes_ = {{}};  // the untouched model first
+  std::vector<ArmScores> scores_;
+};
+
+// The numbers of the arms by what they show.
+struct ArmNumbers {
+  std::vector<size_t> alone, null, leave_one_out, mean_alone;
+  size_t joint = 0;
+  size_t mean_joint = 0;
+};
 
 // `draws` sets of as many weights as were found, each like its super weight in
 // magnitude and of its matrix.
@@ -71,135 +108,67 @@ absl::StatusOr<std::vector<std::vector<SuperWeight>>> DrawNull(const Checkpoint&
   return null;
 }
 
-ProofArm Summarize(absl::Span<const SuperWeight> zeroed, const std::vector<float>& base,
-                   const std::vector<float>& losses) {
-  ProofArm arm;
-  for (const SuperWeight& weight : zeroed) arm.zeroed.push_back(weight.position);
-  arm.loss = Mean(losses);
-  const RatioEstimate estimate = EstimateRatio(base, losses);
-  arm.perplexity_ratio = estimate.ratio;
-  arm.interval_low = estimate.low;
-  arm.interval_high = estimate.high;
-  return arm;
+Changes Zeroing(const std::vector<SuperWeight>& weights, const SuperWeight* spared = nullptr) {
+  Changes changes;
+  for (const SuperWeight& weight : weights) {
+    if (&weight != spared) changes.push_back({&weight, 0.0F});
+  }
+  return changes;
 }
 
-// The losses of every arm, its windows joined.
-absl::StatusOr<std::vector<std::vector<float>>> LossesOf(const ForwardPass& pass,
-                                                         const std::vector<TokenWindow>& windows,
-                                                         const std::vector<ArmWindow>& lanes,
-                                                         size_t arms, const RunContext& context) {
-  ASSIGN_OR_RETURN(const Head head, pass.LoadHead());
-  std::vector<ScoreLane> score_lanes;
-  for (size_t at = windows.size(); at < lanes.size(); ++at) {
-    const ArmWindow& lane = lanes[at];
-    // An arm without edits never left the untouched model.
-    const Matrix& hidden = lane.hidden.rows > 0 ? lane.hidden : lanes[lane.window].hidden;
-    score_lanes.push_back({&hidden, windows[lane.window]});
+void AddJointArms(const std::vector<SuperWeight>& weights,
+                  const std::vector<std::vector<SuperWeight>>& null, Arms& arms,
+                  ArmNumbers& numbers) {
+  for (const SuperWeight& weight : weights) numbers.alone.push_back(arms.Add({{&weight, 0.0F}}));
+  numbers.joint = arms.Add(Zeroing(weights));
+  for (const auto& set : null) numbers.null.push_back(arms.Add(Zeroing(set)));
+}
+
+absl::Status AddFullArms(const ForwardPass& pass, const std::vector<SuperWeight>& weights,
+                         Arms& arms, ArmNumbers& numbers) {
+  Changes means;
+  for (const SuperWeight& weight : weights) {
+    numbers.leave_one_out.push_back(arms.Add(Zeroing(weights, &weight)));
+    ASSIGN_OR_RETURN(const ForwardPass::DownProjRow row,
+                     pass.ReadDownProjRow(weight.layer, weight.expert, weight.position.row));
+    means.push_back({&weight, static_cast<float>(Mean(row.weights))});
+    numbers.mean_alone.push_back(arms.Add({means.back()}));
   }
-  ASSIGN_OR_RETURN(const std::vector<TokenScores> scores, head.Score(score_lanes, context));
-  std::vector<std::vector<float>> per_arm(arms);
-  for (size_t i = 0; i < scores.size(); ++i) {
-    std::vector<float>& all = per_arm[i / windows.size()];
-    all.insert(all.end(), scores[i].losses.begin(), scores[i].losses.end());
-  }
-  return per_arm;
+  numbers.mean_joint = arms.Add(std::move(means));
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::vector<float>>> MeasureArms(const ForwardPass& pass,
-                                                            const std::vector<TokenWindow>& windows,
-                                                            const std::vector<Edits>& arms,
-                                                            const RunContext& context) {
-  // Every window of the untouched model is a lane; an arm adds one per window.
-  std::vector<ArmWindow> lanes;
-  for (size_t window = 0; window < windows.size(); ++window) {
-    ASSIGN_OR_RETURN(Matrix hidden, pass.Embed(windows[window]));
-    lanes.push_back({kUntouched, window, 0, std::move(hidden)});
-  }
-  for (size_t arm = 0; arm < arms.size(); ++arm) {
-    for (size_t window = 0; window < windows.size(); ++window) {
-      lanes.push_back({arm, window, FirstLayer(arms[arm], pass.layers()), {}});
-    }
-  }
-  for (int i = 0; i < pass.layers(); ++i) {
-    context.Report({Stage::kDetect, fmt::format("proof, layer {}", i),
-                    static_cast<uint64_t>(i) * pass.layer_bytes(),
-                    static_cast<uint64_t>(pass.layers()) * pass.layer_bytes()});
-    std::vector<Lane> running;
-    for (ArmWindow& lane : lanes) {
-      if (lane.first_layer == i && lane.hidden.rows == 0) lane.hidden = lanes[lane.window].hidden;
-      if (i < lane.first_layer) continue;
-      running.push_back({&lane.hidden, lane.arm == kUntouched ? kNoEdits : arms[lane.arm]});
-    }
-    RETURN_IF_ERROR(pass.RunLayer(i, running, context));
-  }
-  return LossesOf(pass, windows, lanes, arms.size(), context);
-}
-
 absl::Status Prove(const Checkpoint& checkpoint, const ForwardPass& pass,
-                   const std::vector<TokenWindow>& windows, const RunContext& context,
-                   Detection& detection) {
+                   const std::vector<TokenWindow>& windows, ProofLevel level,
+                   const RunContext& context, Detection& detection) {
+  if (level == ProofLevel::kNone) return absl::OkStatus();
   const std::vector<SuperWeight>& weights = detection.super_weights;
+  const bool full = level == ProofLevel::kFull;
   ASSIGN_OR_RETURN(const auto null, DrawNull(checkpoint, pass, detection));
-  std::vector<absl::Span<const SuperWeight>> sets = {{}};  // the untouched model first
-  for (const SuperWeight& weight : weights) sets.push_back({&weight, 1});
+  Arms arms;
+  ArmNumbers numbers;
   if (!weights.empty()) {
-    sets.push_back(weights);
-    sets.insert(sets.end(), null.begin(), null.end());
+    AddJointArms(weights, null, arms, numbers);
+    if (full) RETURN_IF_ERROR(AddFullArms(pass, weights, arms, numbers));
   }
-  std::vector<Edits> arms;
-  for (const auto& set : sets) arms.push_back(ZeroingOf(set));
-  ASSIGN_OR_RETURN(const auto losses, MeasureArms(pass, windows, arms, context));
+  RETURN_IF_ERROR(arms.Measure(pass, windows, context));
 
-  Proof proof;
+  Proof& proof = detection.proof.emplace();
+  proof.level = level;
   proof.windows = static_cast<int>(windows.size());
-  proof.tokens = static_cast<int64_t>(losses[0].size());
-  proof.baseline_loss = Mean(losses[0]);
+  proof.tokens = static_cast<int64_t>(arms.BaseLosses().size());
+  proof.baseline_loss = Mean(arms.BaseLosses());
   proof.baseline_perplexity = std::exp(proof.baseline_loss);
-  for (size_t i = 1; i < sets.size(); ++i) {
-    const ProofArm arm = Summarize(sets[i], losses[0], losses[i]);
-    if (i <= weights.size()) {
-      proof.alone.push_back(arm);
-    } else if (i == weights.size() + 1) {
-      proof.joint = arm;
-    } else {
-      proof.null.push_back(arm);
-    }
-  }
-  detection.proof = std::move(proof);
+  proof.alone = arms.Results(numbers.alone);
+  if (!weights.empty()) proof.joint = arms.Result(numbers.joint);
+  proof.leave_one_out = arms.Results(numbers.leave_one_out);
+  proof.mean_alone = arms.Results(numbers.mean_alone);
+  if (full && !weights.empty()) proof.mean_joint = arms.Result(numbers.mean_joint);
+  proof.null = arms.Results(numbers.null);
   Judge(detection);
   return absl::OkStatus();
-}
-
-void Judge(Detection& detection) {
-  if (!detection.proof) return;
-  const Proof& proof = *detection.proof;
-  const DetectOptions& rules = detection.options;
-  double product = 1;
-  for (const ProofArm& arm : proof.alone) product *= arm.perplexity_ratio;
-  const bool together =
-      proof.joint && proof.joint->perplexity_ratio >= rules.joint_factor * product;
-  int critical = 0;
-  int matter = 0;
-  for (size_t i = 0; i < detection.super_weights.size(); ++i) {
-    const ProofArm& alone = proof.alone[i];
-    WeightClass& weight_class = detection.super_weights[i].weight_class;
-    weight_class = together ? WeightClass::kJoint : WeightClass::kInert;
-    if (alone.perplexity_ratio >= rules.critical_ratio &&
-        alone.interval_low > rules.critical_interval) {
-      weight_class = WeightClass::kCritical;
-      ++critical;
-    }
-    if (weight_class != WeightClass::kInert) ++matter;
-  }
-  if (matter == 0) {
-    detection.verdict = Verdict::kNone;
-  } else if (critical == 0) {
-    detection.verdict = Verdict::kDistributed;
-  } else {
-    detection.verdict = matter == 1 ? Verdict::kSingle : Verdict::kSeveral;
-  }
 }
 
 }  // namespace linchpin

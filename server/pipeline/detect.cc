@@ -34,7 +34,7 @@ absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const DetectReq
   forward.Done(checkpoint.total_bytes(), 0);
   if (request.proof != ProofLevel::kNone) {
     const StageTimer proof(Stage::kDetect, context);
-    RETURN_IF_ERROR(Prove(checkpoint, pass, windows, context, detection));
+    RETURN_IF_ERROR(Prove(checkpoint, pass, windows, request.proof, context, detection));
     proof.Done(checkpoint.total_bytes(), 0);
   }
   return detection;

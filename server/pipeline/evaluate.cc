@@ -6,7 +6,7 @@
 #include "base/status.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
-#include "detect/proof.h"
+#include "detect/arms.h"
 #include "forward/forward_pass.h"
 
 namespace linchpin {
@@ -22,7 +22,7 @@ absl::StatusOr<Evaluation> Evaluate(const Storage& storage, std::string_view sou
                    MakeWindows(checkpoint, config, tokens, windows));
   ASSIGN_OR_RETURN(const auto arms, MeasureArms(pass, sequences, {{}}, context));
   RETURN_IF_ERROR(checkpoint.CheckUnchanged());
-  const std::vector<float>& losses = arms.front();
+  const std::vector<float>& losses = arms.front().losses;
   Evaluation result;
   result.tokens = static_cast<int64_t>(losses.size());
   result.loss =

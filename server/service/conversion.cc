@@ -29,7 +29,8 @@ constexpr Row<v1::Preserve, Preserve> kPreserves[] = {{v1::PRESERVE_UNSPECIFIED,
 constexpr Row<v1::ProofLevel, ProofLevel> kProofLevels[] = {
     {v1::PROOF_LEVEL_UNSPECIFIED, ProofLevel::kNone},
     {v1::PROOF_LEVEL_NONE, ProofLevel::kNone},
-    {v1::PROOF_LEVEL_JOINT, ProofLevel::kJoint}};
+    {v1::PROOF_LEVEL_JOINT, ProofLevel::kJoint},
+    {v1::PROOF_LEVEL_FULL, ProofLevel::kFull}};
 constexpr Row<v1::WeightClass, WeightClass> kWeightClasses[] = {
     {v1::WEIGHT_CLASS_UNSPECIFIED, WeightClass::kUnproven},
     {v1::WEIGHT_CLASS_CRITICAL, WeightClass::kCritical},

@@ -23,11 +23,12 @@ Detection SomeDetection() {
   proof.tokens = 4 * 255;
   proof.baseline_loss = 3.223;
   proof.baseline_perplexity = 25.1;
-  const ProofArm arm{.zeroed = {weight.position},
+  const ProofArm arm{.changed = {{weight.position, 0.0F}},
                      .loss = 4.9,
                      .perplexity_ratio = 5.58,
                      .interval_low = 4.9,
-                     .interval_high = 6.2};
+                     .interval_high = 6.2,
+                     .kl = 1.61};
   proof.alone = {arm};
   proof.joint = arm;
   proof.null = {arm, arm};

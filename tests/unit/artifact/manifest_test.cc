@@ -53,7 +53,14 @@ TEST(DetectionToJsonTest, HasTheDocumentedKeys) {
               ElementsAre("token", "channel", "value", "median_abs"));
   EXPECT_EQ(json["proof"]["window"], 256);
   EXPECT_EQ(json["proof"]["alone"][0]["interval"].dump(), "[4.9,6.2]");
+  EXPECT_EQ(json["proof"]["alone"][0]["kl"], 1.61);
+  EXPECT_EQ(
+      json["proof"]["alone"][0]["changed"].dump(),
+      R"([{"tensor":"model.layers.1.mlp.down_proj.weight","row":3,"column":77,"value":0.0}])");
   EXPECT_EQ(json["proof"]["null"].size(), 2U);
+  EXPECT_EQ(json["proof"]["level"], "joint");
+  EXPECT_TRUE(json["proof"]["leave_one_out"].is_null());
+  EXPECT_TRUE(json["proof"]["mean_replaced"].is_null());
   EXPECT_EQ(json["prompt"].dump(), R"({"token_ids":[1,17,4]})");
 }
 
@@ -66,6 +73,21 @@ TEST(DetectionToJsonTest, ExpertsAreNumbered) {
   EXPECT_EQ(json["layers"][0]["experts"].dump(),
             R"([{"expert":3,"down_proj_input":{"token":9,"channel":173,"value":-7.61},)"
             R"("down_proj_output":{"token":2,"channel":5,"value":0.5}}])");
+}
+
+TEST(DetectionToJsonTest, AFullProofHasTheOtherArms) {
+  Detection detection = SomeDetection();
+  Proof& proof = *detection.proof;
+  proof.level = ProofLevel::kFull;
+  proof.leave_one_out = {ProofArm{}};
+  proof.mean_alone = {*proof.joint};
+  proof.mean_joint = proof.joint;
+  const Json json = DetectionToJson(detection)["proof"];
+  EXPECT_EQ(json["level"], "full");
+  EXPECT_EQ(json["leave_one_out"].size(), 1U);
+  EXPECT_TRUE(json["leave_one_out"][0]["changed"].empty());
+  EXPECT_EQ(json["mean_replaced"]["alone"][0], json["joint"]);
+  EXPECT_EQ(json["mean_replaced"]["joint"], json["joint"]);
 }
 
 TEST(DetectionToJsonTest, WithoutAProofItIsNull) {

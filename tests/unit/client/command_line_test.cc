@@ -86,7 +86,7 @@ TEST(CommandLine, ListsTheChoicesForAnUnknownValue) {
       {{"compress", "m", "o", "--format", "gguf"}, "{compressed-tensors}"},
       {{"compress", "m", "o", "--preserve", "lora"}, "{tensor,scale,none}"},
       {{"plan", "m", "--group-size", "100"}, "{auto,32,64,128,channel}"},
-      {{"detect", "m", "--proof", "full"}, "{none,joint}"},
+      {{"detect", "m", "--proof", "half"}, "{none,joint,full}"},
       {{"nope"}, "{capabilities,demo-model,plan,detect,compress,evaluate,verify}"},
       {{}, "{capabilities,demo-model,plan,detect,compress,evaluate,verify}"},
   };
@@ -107,6 +107,7 @@ TEST(CommandLine, RefusesWhatDoesNotFitTogether) {
       {"detect", "m", "--tokens", "1", "--text", "x"},
       {"detect", "m", "--text", "x", "--text-file", "f"},
       {"detect", "m", "--proof", "joint"},
+      {"detect", "m", "--proof", "full"},
       {"detect", "m", "--proof-text", "f"},
       {"detect", "m", "--proof", "joint", "--proof-text", "f", "--proof-tokens", "g"},
       {"detect", "m", "--proof-window", "1"},

@@ -80,6 +80,9 @@ TEST(MakeDetectionOptions, CarriesTheProofsTokensAndWindows) {
   EXPECT_EQ(options.proof_tokens().sequences(0).ids_size(), 2);
   EXPECT_EQ(options.proof_windows().size(), 128);
   EXPECT_EQ(options.proof_windows().count(), 9);
+  line.proof.level = "full";
+  ASSERT_TRUE(MakeDetectionOptions(line, options).ok());
+  EXPECT_EQ(options.proof(), v1::PROOF_LEVEL_FULL);
 }
 
 TEST(MakeQuantizationOptions, MapsEveryChoice) {

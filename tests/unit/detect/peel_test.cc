@@ -5,7 +5,6 @@
 #include <string>
 
 #include "detect/prompt.h"
-#include "detect/proof.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/oracle_model.h"

@@ -1,75 +1,119 @@
-// Classes and verdicts from ratios alone.
+// The arms of a proof, on planted models whose losses transformers measured.
 #include "detect/proof.h"
 
+#include <string>
+
+#include "detect/peel.h"
 #include "gtest/gtest.h"
+#include "tests/support/oracle_model.h"
+#include "tests/support/shared.h"
 
 namespace linchpin {
 namespace {
 
-struct Alone {
-  double ratio, low;
+class ProofTest : public ::testing::Test {
+ protected:
+  void SetUp() override { LINCHPIN_NEEDS_SHARED(); }
+
+  void Prove(const std::string& name, ProofLevel level) {
+    model_ = OpenModel(SharedPath("oracles/planted/" + name));
+    auto pass = ForwardPass::Open(*model_.checkpoint, model_.config);
+    ASSERT_TRUE(pass.ok()) << pass.status();
+    pass_ = std::make_unique<ForwardPass>(std::move(pass).value());
+    auto found = Peel(*model_.checkpoint, *pass_, model_.token_ids(), {}, {});
+    ASSERT_TRUE(found.ok()) << found.status();
+    detection_ = std::move(found).value();
+    const absl::Status status =
+        linchpin::Prove(*model_.checkpoint, *pass_, {model_.token_ids(), model_.token_ids()}, level,
+                        {.threads = 2}, detection_);
+    ASSERT_TRUE(status.ok()) << status;
+  }
+
+  OracleModel model_;
+  std::unique_ptr<ForwardPass> pass_;
+  Detection detection_;
 };
 
-Detection Judged(const std::vector<Alone>& alone, double joint) {
-  Detection detection;
-  detection.proof.emplace();
-  for (const Alone& arm : alone) {
-    detection.super_weights.emplace_back();
-    detection.proof->alone.push_back({.perplexity_ratio = arm.ratio, .interval_low = arm.low});
+TEST_F(ProofTest, LossesAreThoseOfTheReference) {
+  Prove("03-qwen3-siblings", ProofLevel::kJoint);
+  const Proof& proof = *detection_.proof;
+  const Json& zeroed = model_.expected["zeroed"];
+  EXPECT_EQ(proof.windows, 2);
+  EXPECT_NEAR(proof.baseline_loss, model_.expected["loss"], 0.01);
+  ASSERT_EQ(proof.alone.size(), 3U);
+  for (size_t i = 0; i < 3; ++i) {
+    const Json& planted = model_.expected["planted"][i];
+    for (const ProofArm& arm : proof.alone) {
+      if (arm.changed[0].position.row != planted["row"]) continue;
+      EXPECT_NEAR(arm.loss, zeroed["alone_loss"][i], 0.01);
+      EXPECT_NEAR(arm.perplexity_ratio, std::exp(arm.loss - proof.baseline_loss), 1e-6);
+    }
   }
-  if (!alone.empty()) detection.proof->joint = ProofArm{.perplexity_ratio = joint};
-  Judge(detection);
-  return detection;
+  EXPECT_NEAR(proof.joint->loss, zeroed["joint_loss"], 0.01);
+  EXPECT_TRUE(proof.leave_one_out.empty() && proof.mean_alone.empty() && !proof.mean_joint);
 }
 
-TEST(JudgeTest, NothingFoundIsNone) { EXPECT_EQ(Judged({}, 1).verdict, Verdict::kNone); }
-
-TEST(JudgeTest, OneThatBreaksTheModelIsSingle) {
-  const Detection detection = Judged({{300, 250}}, 300);
-  EXPECT_EQ(detection.verdict, Verdict::kSingle);
-  EXPECT_EQ(detection.super_weights[0].weight_class, WeightClass::kCritical);
-}
-
-TEST(JudgeTest, OneThatDoesLittleIsInertAndTheVerdictNone) {
-  const Detection detection = Judged({{1.03, 1.02}}, 1.03);
-  EXPECT_EQ(detection.verdict, Verdict::kNone);
-  EXPECT_EQ(detection.super_weights[0].weight_class, WeightClass::kInert);
-}
-
-TEST(JudgeTest, AWideIntervalIsNotCritical) {
-  EXPECT_EQ(Judged({{1.6, 1.1}}, 1.6).verdict, Verdict::kNone);
-}
-
-// The pair of SmolLM2-135M: x5.6 and x1.2 alone, x61,662 together.
-TEST(JudgeTest, APairOfWhichOneIsCriticalIsSeveral) {
-  const Detection detection = Judged({{5.58, 4.9}, {1.21, 1.15}}, 61662);
-  EXPECT_EQ(detection.verdict, Verdict::kSeveral);
-  EXPECT_EQ(detection.super_weights[0].weight_class, WeightClass::kCritical);
-  EXPECT_EQ(detection.super_weights[1].weight_class, WeightClass::kJoint);
-}
-
-// The six of Phi-3-mini: inert one by one, x374 together.
-TEST(JudgeTest, SixThatMatterOnlyTogetherAreDistributed) {
-  const Detection detection = Judged(std::vector<Alone>(6, {1.01, 1.0}), 374);
-  EXPECT_EQ(detection.verdict, Verdict::kDistributed);
-  for (const SuperWeight& weight : detection.super_weights) {
-    EXPECT_EQ(weight.weight_class, WeightClass::kJoint);
+TEST_F(ProofTest, FullHasEveryArm) {
+  Prove("09-llama-tied-bias-columns", ProofLevel::kFull);
+  const Proof& proof = *detection_.proof;
+  ASSERT_EQ(detection_.super_weights.size(), 2U);
+  ASSERT_EQ(proof.leave_one_out.size(), 2U);
+  ASSERT_EQ(proof.mean_alone.size(), 2U);
+  // All but one of two is the other alone.
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(proof.leave_one_out[i].changed, proof.alone[1 - i].changed);
+    EXPECT_NEAR(proof.leave_one_out[i].loss, proof.alone[1 - i].loss, 1e-5);
+  }
+  ASSERT_TRUE(proof.mean_joint);
+  ASSERT_EQ(proof.mean_joint->changed.size(), 2U);
+  for (size_t i = 0; i < 2; ++i) {
+    const SuperWeight& weight = detection_.super_weights[i];
+    const auto row = pass_->ReadDownProjRow(weight.layer, kNoExpert, weight.position.row);
+    double sum = 0;
+    for (const float value : row->weights) sum += value;
+    const auto mean = static_cast<float>(sum / static_cast<double>(row->weights.size()));
+    EXPECT_EQ(proof.mean_joint->changed[i], (PinnedWeight{weight.position, mean}));
+    EXPECT_EQ(proof.mean_alone[i].changed, (std::vector{PinnedWeight{weight.position, mean}}));
+    EXPECT_NE(proof.mean_alone[i].loss, proof.alone[i].loss);
   }
 }
 
-TEST(JudgeTest, OneCriticalBesideAnInertOneIsSingle) {
-  // Together no more than apart, so the second does not matter.
-  const Detection detection = Judged({{10, 8}, {1.01, 1.0}}, 10.2);
-  EXPECT_EQ(detection.verdict, Verdict::kSingle);
-  EXPECT_EQ(detection.super_weights[1].weight_class, WeightClass::kInert);
+TEST_F(ProofTest, OfOneWeightAllButItIsTheUntouchedModel) {
+  Prove("00-llama-one", ProofLevel::kFull);
+  const ProofArm& arm = detection_.proof->leave_one_out.at(0);
+  EXPECT_TRUE(arm.changed.empty());
+  EXPECT_EQ(arm.perplexity_ratio, 1);
+  EXPECT_NEAR(arm.kl, 0, 1e-6);
 }
 
-TEST(JudgeTest, WithoutAProofNothingIsJudged) {
-  Detection detection;
-  detection.super_weights.emplace_back();
-  Judge(detection);
-  EXPECT_EQ(detection.verdict, Verdict::kUnproven);
-  EXPECT_EQ(detection.super_weights[0].weight_class, WeightClass::kUnproven);
+TEST_F(ProofTest, NothingFoundHasItsBaselineOnly) {
+  Prove("12-qwen2-none", ProofLevel::kFull);
+  const Proof& proof = *detection_.proof;
+  EXPECT_GT(proof.baseline_perplexity, 1);
+  EXPECT_TRUE(proof.alone.empty() && proof.null.empty() && proof.leave_one_out.empty());
+  EXPECT_FALSE(proof.joint || proof.mean_joint);
+  EXPECT_EQ(detection_.verdict, Verdict::kNone);
+}
+
+// Each window against the same window of the untouched model: were they mixed
+// up, or measured against another arm, an unchanged copy would differ.
+TEST_F(ProofTest, DivergencesAreFromTheSameWindowUntouched) {
+  const OracleModel model = OpenModel(SharedPath("oracles/planted/00-llama-one"));
+  const auto pass = ForwardPass::Open(*model.checkpoint, model.config);
+  ASSERT_TRUE(pass.ok()) << pass.status();
+  const auto& planted = model.expected["planted"][0];
+  const DownProjEdit edit{planted["layer"], planted["row"], planted["column"], 0.0F};
+  DownProjEdit none = edit;
+  none.value = planted["value"];
+  const auto arms = MeasureArms(*pass, {{1, 5, 9, 3}, {1, 2, 30, 4, 8}}, {{}, {edit}, {none}}, {});
+  ASSERT_TRUE(arms.ok()) << arms.status();
+  ASSERT_EQ(arms->size(), 3U);
+  EXPECT_TRUE((*arms)[0].divergences.empty());
+  ASSERT_EQ((*arms)[1].divergences.size(), 7U);
+  for (size_t i = 0; i < 7; ++i) {
+    EXPECT_GT((*arms)[1].divergences[i], 1e-4) << i;
+    EXPECT_NEAR((*arms)[2].divergences[i], 0, 1e-5) << i;
+  }
 }
 
 }  // namespace

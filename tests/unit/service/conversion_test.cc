@@ -133,6 +133,8 @@ TEST(DetectionOptionsFromProto, AProofNeedsTokens) {
   const auto request = FromProto(message);
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->proof, ProofLevel::kJoint);
+  message.set_proof(v1::PROOF_LEVEL_FULL);
+  EXPECT_EQ(FromProto(message)->proof, ProofLevel::kFull);
   EXPECT_EQ(request->proof_tokens.text, "a text");
   EXPECT_EQ(request->proof_windows.size, 64);
   EXPECT_EQ(request->prompt.ids.at(0).at(0), 3);
