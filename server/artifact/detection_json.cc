@@ -34,7 +34,7 @@ Json ToJson(const SuperWeight& weight) {
           {"round", weight.round},
           {"weight_only_rank", nullptr},
           {"agreement", nullptr},
-          {"published", nullptr},
+          {"published", weight.published},
           {"class", std::string(NameOf(weight.weight_class))}};
 }
 
@@ -107,6 +107,17 @@ Json ToJson(const Proof& proof) {
   return json;
 }
 
+Json ToJson(const PublishedWeight& weight) {
+  return {{"layer", weight.layer},
+          {"row", weight.row},
+          {"column", weight.column ? Json(*weight.column) : Json(nullptr)}};
+}
+
+Json ToJson(const Published& published) {
+  return {{"model", published.model ? Json(*published.model) : Json(nullptr)},
+          {"missing", ListOf(published.missing)}};
+}
+
 Json ToJson(const DetectOptions& options) {
   return {{"peak_over_median", ShortestNumber(options.peak_over_median)},
           {"made_peak_over_median", ShortestNumber(options.made_peak_over_median)},
@@ -157,7 +168,7 @@ Json DetectionToJson(const Detection& detection) {
   json["proof"] = detection.proof ? ToJson(*detection.proof) : Json(nullptr);
   json["prompt"] = {{"token_ids", detection.prompt}};
   json["thresholds"] = ToJson(detection.options);
-  json["published"] = nullptr;
+  json["published"] = ToJson(detection.published);
   return json;
 }
 

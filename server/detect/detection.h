@@ -42,14 +42,15 @@ struct SuperWeight {
   int layer = 0;
   int expert = -1;  // -1: the layer's one MLP, or the expert that every token goes through
   float value = 0;
-  int64_t token = 0;      // where its super activation was seen
-  float input = 0;        // down_proj input at (token, column)
-  float output = 0;       // down_proj output at (token, row)
-  float share = 0;        // of what all down_projs give there, by input x value
-  float norm_gain = 1;    // of the norm after the MLP at this channel, over its median; 1: no norm
-  float persistence = 0;  // of its super activation, 0 .. 1
-  int64_t rank = 0;       // of |value| in its matrix, 1 = largest
-  int round = 0;          // peel round that found it, from 0
+  int64_t token = 0;       // where its super activation was seen
+  float input = 0;         // down_proj input at (token, column)
+  float output = 0;        // down_proj output at (token, row)
+  float share = 0;         // of what all down_projs give there, by input x value
+  float norm_gain = 1;     // of the norm after the MLP at this channel, over its median; 1: no norm
+  float persistence = 0;   // of its super activation, 0 .. 1
+  int64_t rank = 0;        // of |value| in its matrix, 1 = largest
+  int round = 0;           // peel round that found it, from 0
+  bool published = false;  // others, too, have found it in this model
   WeightClass weight_class = WeightClass::kUnproven;
 };
 
@@ -138,6 +139,19 @@ struct DetectOptions {
   double joint_factor = 1.5;
 };
 
+// A super weight that others found.
+struct PublishedWeight {
+  int layer = 0;
+  int64_t row = 0;
+  std::optional<int64_t> column;  // not always said
+};
+
+// What is published of the model.
+struct Published {
+  std::optional<std::string> model;      // its name on the hub, if it is one of theirs
+  std::vector<PublishedWeight> missing;  // published, and not found here
+};
+
 struct Detection {
   Verdict verdict = Verdict::kUnproven;
   std::vector<SuperWeight> super_weights;
@@ -145,6 +159,7 @@ struct Detection {
   std::vector<LayerRecord> layers;
   std::optional<Proof> proof;
   std::vector<int32_t> prompt;
+  Published published;
   DetectOptions options;
 };
 

@@ -4,6 +4,7 @@
 #include "checkpoint/model_config.h"
 #include "detect/peel.h"
 #include "detect/proof.h"
+#include "detect/published.h"
 #include "forward/forward_pass.h"
 #include "pipeline/stage_timer.h"
 
@@ -32,6 +33,7 @@ absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const DetectReq
   const StageTimer forward(Stage::kForward, context);
   ASSIGN_OR_RETURN(Detection detection, Peel(checkpoint, pass, prompt, request.options, context));
   forward.Done(checkpoint.total_bytes(), 0);
+  ComparePublished(IdentifyModel(config, checkpoint.config_text(), checkpoint.path()), detection);
   if (request.proof != ProofLevel::kNone) {
     const StageTimer proof(Stage::kDetect, context);
     RETURN_IF_ERROR(Prove(checkpoint, pass, windows, request.proof, context, detection));

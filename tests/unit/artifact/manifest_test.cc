@@ -42,10 +42,12 @@ TEST(DetectionToJsonTest, HasTheDocumentedKeys) {
   EXPECT_EQ(weight["column"], 77);
   EXPECT_EQ(weight["value"].dump(), "5.8757");
   EXPECT_EQ(weight["class"], "critical");
-  for (const char* unknown : {"expert", "weight_only_rank", "agreement", "published"}) {
+  for (const char* unknown : {"expert", "weight_only_rank", "agreement"}) {
     ASSERT_TRUE(weight.contains(unknown));
     EXPECT_TRUE(weight[unknown].is_null());
   }
+  EXPECT_EQ(weight["published"], false);
+  EXPECT_EQ(json["published"].dump(), R"({"model":null,"missing":[]})");
   EXPECT_EQ(json["super_activations"][0]["carrier"], "many");
   EXPECT_EQ(json["layers"][0]["down_proj_input"].dump(),
             R"({"token":9,"channel":173,"value":-7.61})");
