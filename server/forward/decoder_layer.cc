@@ -13,6 +13,7 @@
 #include "forward/forward_pass.h"
 #include "forward/mlp.h"
 #include "forward/norm.h"
+#include "forward/projection.h"
 
 namespace linchpin {
 namespace {
@@ -43,11 +44,18 @@ MatrixView RowsOf(const at::Tensor& x, const TokenRange& range) {
   return {x.data_ptr<float>() + range.begin * x.size(1), range.count, x.size(1)};
 }
 
-absl::Status CheckFinite(const at::Tensor& x, int layer) {
-  if (std::isfinite(x.sum().item<float>())) return absl::OkStatus();
+// Names the tensor of a layer that made its output what it is, if one did.
+absl::Status NotFinite(const Checkpoint& checkpoint, const std::vector<ExpectedTensor>& tensors,
+                       int layer) {
+  for (const ExpectedTensor& tensor : tensors) {
+    ASSIGN_OR_RETURN(const bool finite, IsFinite(checkpoint, tensor));
+    if (finite) continue;
+    return Error(Reason::kNotFinite, fmt::format("layer {}, {}", layer, tensor.name),
+                 "it holds a NaN or an infinite value", "fetch the checkpoint again");
+  }
   return Error(Reason::kNotFinite, fmt::format("layer {}", layer),
-               "its output is not finite: a weight is NaN or infinite, or activations overflow",
-               "check the checkpoint's weights of that layer");
+               "its output is not finite though its weights are: its activations overflow",
+               "check the layers before it, and the tokens");
 }
 
 }  // namespace
@@ -100,7 +108,9 @@ absl::Status ForwardPass::RunLanes(int index, absl::Span<const Lane> lanes,
   const at::Tensor added = mlp_output(made.t()).contiguous();
   x = after_attention + added;
 
-  RETURN_IF_ERROR(CheckFinite(x, index));
+  if (!std::isfinite(x.sum().item<float>())) {
+    return NotFinite(*checkpoint_, tensors_->Layer(index), index);
+  }
   for (size_t i = 0; i < lanes.size(); ++i) {
     const MatrixView rows = RowsOf(x, ranges[i]);
     std::copy_n(rows.data, rows.rows * rows.columns, lanes[i].hidden->data.begin());

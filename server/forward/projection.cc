@@ -1,6 +1,7 @@
 #include "forward/projection.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "base/parallel.h"
@@ -109,6 +110,20 @@ absl::StatusOr<at::Tensor> LoadChannel(const Checkpoint& checkpoint, const Linea
   at::Tensor row = at::empty({weight->info.shape[1]}, at::kFloat);
   RETURN_IF_ERROR(checkpoint.ReadRows(*weight, channel, 1, FloatsOf(row)));
   return row;
+}
+
+absl::StatusOr<bool> IsFinite(const Checkpoint& checkpoint, const ExpectedTensor& expected) {
+  ASSIGN_OR_RETURN(const StoredTensor* tensor, checkpoint.Find(expected.name));
+  const bool is_matrix = tensor->info.shape.size() > 1;
+  const int64_t rows = is_matrix ? tensor->info.shape[0] : 1;
+  const int64_t step = is_matrix ? SlabRows(tensor->info.shape[1], 1) : 1;
+  for (int64_t first = 0; first < rows; first += step) {
+    ASSIGN_OR_RETURN(const Matrix slab,
+                     checkpoint.ReadRows(*tensor, first, std::min(step, rows - first)));
+    const auto finite = [](float value) { return std::isfinite(value); };
+    if (!std::all_of(slab.data.begin(), slab.data.end(), finite)) return false;
+  }
+  return true;
 }
 
 }  // namespace linchpin

@@ -36,4 +36,7 @@ absl::StatusOr<at::Tensor> Project(const Checkpoint& checkpoint, const LinearTen
 absl::StatusOr<at::Tensor> LoadChannel(const Checkpoint& checkpoint, const LinearTensors& linear,
                                        int64_t channel);
 
+// False if an element of the tensor is NaN or infinite.
+absl::StatusOr<bool> IsFinite(const Checkpoint& checkpoint, const ExpectedTensor& expected);
+
 }  // namespace linchpin
