@@ -1,15 +1,24 @@
 #include "options.h"
 
 #include <algorithm>
-#include <filesystem>
+#include <cstdlib>
+#include <fstream>
+#include <map>
 #include <sstream>
 #include <thread>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_split.h"
+#include "base/status.h"
+#include "fmt/format.h"
+#include "format/json.h"
 #include "jobs/memory_limit.h"
+#include "option_table.h"
 
 namespace linchpin {
 namespace {
+
+using Texts = OptionRow::Texts;
 
 constexpr char kAbout[] =
     "linchpin-server: compresses large language models over gRPC without breaking them.\n"
@@ -17,9 +26,12 @@ constexpr char kAbout[] =
 
 constexpr char kFooter[] =
     "\n"
-    "Every option but the last two can be given in the environment: --max-memory as\n"
-    "LINCHPIN_MAX_MEMORY, and so on; lists separated by commas.  SIGTERM and SIGINT drain:\n"
-    "health turns NOT_SERVING, new jobs are refused, running ones may finish.\n"
+    "Every option but --ready-fd and --exit-with-fd can be given in three ways, the first of\n"
+    "which wins: on the command line, in the environment (--max-memory as LINCHPIN_MAX_MEMORY),\n"
+    "in the file of --config, a JSON object ({\"max_memory\": \"4GiB\", \"listen\": [...]}).\n"
+    "Options that take a list may be given again, or separated by commas.\n"
+    "SIGTERM and SIGINT drain: health turns NOT_SERVING, new jobs are refused, running ones may\n"
+    "finish.\n"
     "\n"
     "Examples:\n"
     "  linchpin-server --read-root /models --write-root /out\n"
@@ -27,98 +39,118 @@ constexpr char kFooter[] =
     "  linchpin-server --listen 0.0.0.0:50051 --tls-cert tls.crt --tls-key tls.key \\\n"
     "                  --tls-client-ca ca.crt --read-root /models --write-root /out";
 
-// "--max-memory" -> "LINCHPIN_MAX_MEMORY".
-std::string EnvironmentName(const std::string& flag) {
-  std::string name = "LINCHPIN_" + flag.substr(2);
-  for (char& c : name) c = c == '-' ? '_' : static_cast<char>(std::toupper(c));
-  return name;
+constexpr char kConfigFlag[] = "--config";
+constexpr char kConfigVariable[] = "LINCHPIN_CONFIG";
+constexpr size_t kMaxConfigBytes = 1 << 20;
+
+absl::Status Invalid(std::string_view where, std::string_view why) {
+  return Error(Reason::kOptionInvalid, where, why, "see linchpin-server --help");
 }
 
-template <class T>
-CLI::Option* Add(CLI::App& app, const std::string& flag, T& value, const std::string& help) {
-  return app.add_option(flag, value, help)->envname(EnvironmentName(flag));
+Texts Separated(const OptionRow& row, const Texts& texts) {
+  if (!row.list) return texts;
+  Texts result;
+  for (const std::string& text : texts) {
+    for (const auto part : absl::StrSplit(text, ',')) result.emplace_back(part);
+  }
+  return result;
 }
 
-template <class T>
-CLI::Option* AddList(CLI::App& app, const std::string& flag, T& value, const std::string& help) {
-  return Add(app, flag, value, help)->delimiter(',')->allow_extra_args(false);
+absl::Status Set(const OptionRow& row, const std::string& where, const Texts& texts,
+                 ServerOptions& options) {
+  const absl::Status status = row.set(options, texts);
+  return status.ok() ? status : Invalid(where, std::string(status.message()));
 }
 
-void AddNetwork(CLI::App& app, ServerOptions& options) {
-  AddList(app, "--listen", options.listen,
-          "Where to serve: HOST:PORT, [IPV6]:PORT or unix:/PATH; may be given again. Plaintext "
-          "only on a unix socket or loopback")
-      ->type_name("ADDR")
-      ->capture_default_str();
-  Add(app, "--tls-cert", options.tls.certificate,
-      "Certificate chain (PEM), for every address but unix sockets; reloaded when it changes")
-      ->type_name("FILE");
-  Add(app, "--tls-key", options.tls.key, "Its private key (PEM, no pass phrase)")
-      ->type_name("FILE");
-  Add(app, "--tls-client-ca", options.tls.client_ca,
-      "Serve only clients with a certificate of this authority (mutual TLS)")
-      ->type_name("FILE");
-  Add(app, "--metrics", options.metrics, "Where Prometheus reads /metrics, or off")
-      ->type_name("ADDR:PORT")
-      ->capture_default_str();
+// A value of the config file as the command line would give it.
+absl::StatusOr<std::string> TextOf(const std::string& where, const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_integer() || value.is_boolean()) return value.dump();
+  return Invalid(where, "it is neither a string, a whole number, true nor false");
 }
 
-void AddStorage(CLI::App& app, ServerOptions& options) {
-  AddList(app, "--read-root", options.storage.read_roots,
-          "Directory that calls may read below; may be given again. Without roots the server "
-          "only takes bytes")
-      ->type_name("DIR");
-  AddList(app, "--write-root", options.storage.write_roots,
-          "Directory that calls may write, and read, below; may be given again")
-      ->type_name("DIR");
-  app.add_flag("--allow-symlinks", options.storage.allow_symlinks,
-               "Follow symbolic links that stay beneath a root")
-      ->envname("LINCHPIN_ALLOW_SYMLINKS");
+absl::StatusOr<Texts> TextsOf(const OptionRow& row, const std::string& where, const Json& value) {
+  Texts texts;
+  if (!value.is_array()) {
+    ASSIGN_OR_RETURN(texts.emplace_back(), TextOf(where, value));
+    return texts;
+  }
+  if (!row.list) return Invalid(where, "it is a list and takes one value");
+  for (const Json& element : value) {
+    ASSIGN_OR_RETURN(texts.emplace_back(), TextOf(where, element));
+  }
+  return texts;
 }
 
-// CLI11 would take "-1" for 2^64 - 1.
-CLI::Option* TakeSize(CLI::Option* option) {
-  return option->transform(CLI::AsSizeValue(false))
-      ->transform(
-          [](std::string text) {
-            if (text.find('-') != std::string::npos) throw CLI::ValidationError(text, "is no size");
-            return text;
-          },
-          "")
-      ->type_name("SIZE");
+absl::StatusOr<Json> ReadConfig(const std::string& file) {
+  std::ifstream stream(file, std::ios::binary);
+  std::string text(kMaxConfigBytes + 1, '\0');
+  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!stream.is_open() || stream.bad()) return Invalid(file, "it cannot be read");
+  text.resize(static_cast<size_t>(stream.gcount()));
+  if (text.size() > kMaxConfigBytes) return Invalid(file, "it has more than 1 MiB");
+  ASSIGN_OR_RETURN(Json config, ParseJson(file, text, Reason::kOptionInvalid));
+  if (!config.is_object()) return Invalid(file, "it is not a JSON object");
+  return config;
 }
 
-void AddLimits(CLI::App& app, ServerOptions& options) {
-  Add(app, "--slots", options.slots, "Jobs at a time; more are told to come back")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  Add(app, "--threads", options.threads, "Compute threads of one job; 0 is the number of cores")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
-  TakeSize(Add(app, "--max-memory", options.max_memory,
-               "Memory for all jobs, such as 4G or 512MiB; default: this machine's or cgroup's "
-               "limit less what the server itself needs"));
-  TakeSize(Add(app, "--max-artifact-bytes", options.max_artifact_bytes,
-               "Largest model that CompressArtifact takes as bytes; default 1GiB"));
+// The rows that the config file sets.
+absl::Status SetFromConfig(const std::string& file, ServerOptions& options) {
+  ASSIGN_OR_RETURN(const Json config, ReadConfig(file));
+  for (const auto& [key, value] : config.items()) {
+    const auto rows = OptionTable();
+    const auto row = std::find_if(rows.begin(), rows.end(), [&key = key](const OptionRow& row) {
+      return row.scope == OptionScope::kEverywhere && ConfigKeyOf(row) == key;
+    });
+    const std::string where = file + ": " + key;
+    if (row == rows.end()) return Invalid(where, "there is no such setting");
+    ASSIGN_OR_RETURN(const Texts texts, TextsOf(*row, where, value));
+    RETURN_IF_ERROR(Set(*row, where, texts, options));
+  }
+  return absl::OkStatus();
 }
 
-void AddProcess(CLI::App& app, ServerOptions& options) {
-  Add(app, "--drain-seconds", options.drain_seconds,
-      "Time for running jobs to finish when told to stop")
-      ->check(CLI::Range(0, 86'400))
-      ->capture_default_str();
-  Add(app, "--log-level", options.log_level, "What to log to stderr; info has a line per job")
-      ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
-      ->capture_default_str();
-  app.add_option("--exit-with-fd", options.exit_with_fd,
-                 "Stop when this inherited pipe reaches its end: when who started the server is "
-                 "gone")
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("FD");
-  app.add_option("--ready-fd", options.ready_fd,
-                 "Write the addresses as one line to this inherited descriptor once they serve")
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("FD");
+// From what wins least to what wins most, so that each overrules those before.
+absl::Status SetAll(const std::map<std::string_view, Texts>& command_line, std::string config,
+                    ServerOptions& options) {
+  const char* const named = std::getenv(kConfigVariable);
+  if (config.empty() && named != nullptr) config = named;
+  if (!config.empty()) RETURN_IF_ERROR(SetFromConfig(config, options));
+  for (const OptionRow& row : OptionTable()) {
+    const std::string variable = EnvironmentNameOf(row);
+    const auto given = command_line.find(row.name);
+    const char* const text = std::getenv(variable.c_str());
+    if (given != command_line.end()) {
+      RETURN_IF_ERROR(Set(row, FlagOf(row), Separated(row, given->second), options));
+    } else if (text != nullptr && *text != '\0' && row.scope == OptionScope::kEverywhere) {
+      RETURN_IF_ERROR(Set(row, variable, Separated(row, {text}), options));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string HelpOf(const OptionRow& row) {
+  std::string help(row.help);
+  if (row.list) help += "; may be given again";
+  if (row.scope == OptionScope::kEverywhere) help += " [" + EnvironmentNameOf(row) + "]";
+  return help;
+}
+
+CLI::Option* AddRow(CLI::App& app, const OptionRow& row, const ServerOptions& defaults) {
+  const std::string help = HelpOf(row);  // const, or CLI11 takes it for what a switch sets
+  const std::string group(row.group);
+  if (row.is_switch()) return app.add_flag(FlagOf(row), help)->group(group);
+  return app
+      .add_option(
+          FlagOf(row), [](const CLI::results_t&) { return true; }, help)
+      ->group(group)
+      ->type_name(std::string(row.value))
+      ->default_str(row.show(defaults))
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+ParsedOptions Ended(int exit_code, std::string text) {
+  return {.exit_code = exit_code, .text = std::move(text)};
 }
 
 }  // namespace
@@ -127,20 +159,29 @@ ParsedOptions ParseServerOptions(int argc, const char* const* argv) {
   ParsedOptions parsed;
   CLI::App app(kAbout, "linchpin-server");
   app.footer(kFooter);
-  app.get_formatter()->column_width(34);
-  AddNetwork(app, parsed.options);
-  AddStorage(app, parsed.options);
-  AddLimits(app, parsed.options);
-  AddProcess(app, parsed.options);
+  app.get_formatter()->column_width(30);
+  std::string config;
+  app.add_option(kConfigFlag, config,
+                 std::string("Settings as a JSON object [") + kConfigVariable + "]")
+      ->type_name("FILE");
+  std::map<std::string_view, CLI::Option*> given;
+  for (const OptionRow& row : OptionTable()) given[row.name] = AddRow(app, row, parsed.options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     std::ostringstream text;
-    parsed.exit_code = app.exit(error, text, text) == 0 ? 0 : 2;
-    parsed.text = text.str();
-    return parsed;
+    const int code = app.exit(error, text, text);
+    return Ended(code == 0 ? 0 : 2, text.str());
+  }
+  std::map<std::string_view, Texts> command_line;
+  for (const auto& [name, option] : given) {
+    if (option->count() > 0) command_line[name] = option->results();
   }
   ServerOptions& options = parsed.options;
+  if (const absl::Status status = SetAll(command_line, config, options); !status.ok()) {
+    return Ended(2, fmt::format("error: {} [{}]\n", std::string(status.message()),
+                                InfoOf(ReasonOf(status)).name));
+  }
   if (options.threads == 0) {
     options.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   }

@@ -1,4 +1,4 @@
-// Every setting of linchpin-server, its default and its unit.
+// Every setting of linchpin-server; option_table.cc says what each means.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,9 @@ struct ParsedOptions {
   std::string text;  // what to print then
 };
 
-// Reads the command line, and the environment for what it does not say.
+// Reads the command line; for what it does not say the environment; for what
+// neither says the JSON object in the file that --config or LINCHPIN_CONFIG
+// names.  The first value that is none is told in one line that names it.
 ParsedOptions ParseServerOptions(int argc, const char* const* argv);
 
 }  // namespace linchpin

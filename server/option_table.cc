@@ -1,0 +1,218 @@
+#include "option_table.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <type_traits>
+
+#include "CLI/CLI.hpp"
+#include "base/status.h"
+#include "fmt/format.h"
+#include "fmt/ranges.h"
+
+namespace linchpin {
+namespace {
+
+using Texts = OptionRow::Texts;
+
+absl::Status Refuse(const std::string& text, std::string_view must) {
+  return absl::InvalidArgumentError(fmt::format("\"{}\" is not {}", text, must));
+}
+
+absl::Status Parse(const std::string& text, std::string& value) {
+  if (text.empty()) return Refuse(text, "a text with something in it");
+  value = text;
+  return absl::OkStatus();
+}
+
+absl::Status Parse(const std::string& text, bool& value) {
+  for (const char* yes : {"true", "1", "on", "yes"}) {
+    if (text == yes) return value = true, absl::OkStatus();
+  }
+  for (const char* no : {"false", "0", "off", "no"}) {
+    if (text == no) return value = false, absl::OkStatus();
+  }
+  return Refuse(text, "true or false");
+}
+
+std::string Show(const std::string& value) { return value; }
+std::string Show(bool) { return {}; }  // every switch is off
+std::string Show(const Texts& values) { return fmt::format("{}", fmt::join(values, ",")); }
+
+// A member of ServerOptions: `at` is a lambda that gives it.
+template <class At, class ParseOne>
+void Bind(OptionRow& row, At at, ParseOne parse) {
+  using Value = std::decay_t<decltype(at(std::declval<ServerOptions&>()))>;
+  if constexpr (std::is_same_v<Value, Texts>) {
+    row.list = true;
+    row.set = [at, parse](ServerOptions& options, const Texts& texts) -> absl::Status {
+      Texts values(texts.size());
+      for (size_t i = 0; i < texts.size(); ++i) RETURN_IF_ERROR(parse(texts[i], values[i]));
+      at(options) = std::move(values);
+      return absl::OkStatus();
+    };
+  } else {
+    row.set = [at, parse](ServerOptions& options, const Texts& texts) -> absl::Status {
+      if (texts.size() != 1) return absl::InvalidArgumentError("it is given more than once");
+      return parse(texts[0], at(options));
+    };
+  }
+}
+
+// The three kinds of rows: texts and switches, numbers in a range, sizes in bytes.
+template <class At>
+OptionRow Plain(OptionRow row, At at) {
+  Bind(row, at, [](const std::string& text, auto& value) { return Parse(text, value); });
+  row.show = [at](const ServerOptions& options) { return Show(at(options)); };
+  return row;
+}
+
+template <class At>
+OptionRow Number(OptionRow row, int least, int most, At at) {
+  Bind(row, at, [=](const std::string& text, int& value) -> absl::Status {
+    int number = 0;
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, number);
+    if (error != std::errc() || stop != end || number < least || number > most) {
+      return Refuse(text, fmt::format("a whole number from {} to {}", least, most));
+    }
+    value = number;
+    return absl::OkStatus();
+  });
+  row.show = [at](const ServerOptions& options) {
+    return at(options) < 0 ? std::string() : std::to_string(at(options));
+  };
+  return row;
+}
+
+template <class At>
+OptionRow Size(OptionRow row, At at) {
+  Bind(row, at, [](std::string text, uint64_t& value) -> absl::Status {
+    const absl::Status refusal =
+        Refuse(text, "a number of bytes, such as 1073741824, 512MiB or 4G");
+    if (text.empty() || std::isdigit(static_cast<unsigned char>(text[0])) == 0) return refusal;
+    try {
+      if (!CLI::AsSizeValue(/*kb_is_1000=*/false)(text).empty()) return refusal;
+    } catch (const CLI::Error&) {
+      return refusal;
+    }
+    return CLI::detail::lexical_cast(text, value) ? absl::OkStatus() : refusal;
+  });
+  row.show = [at](const ServerOptions& options) {
+    return at(options) == 0 ? std::string() : std::to_string(at(options));
+  };
+  return row;
+}
+
+template <class At>
+OptionRow Choice(OptionRow row, Texts choices, At at) {
+  Bind(row, at, [choices](const std::string& text, std::string& value) -> absl::Status {
+    if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
+      return Refuse(text, fmt::format("one of {}", fmt::join(choices, ", ")));
+    }
+    value = text;
+    return absl::OkStatus();
+  });
+  row.show = [at](const ServerOptions& options) { return at(options); };
+  return row;
+}
+
+#define AT(member) \
+  [](auto& options) -> auto& { return options.member; }
+
+std::vector<OptionRow> NetworkRows() {
+  return {
+      Plain({"Network", "listen", "ADDR",
+             "Where to serve: HOST:PORT, [IPV6]:PORT or unix:/PATH. Plaintext only on a unix "
+             "socket or loopback"},
+            AT(listen)),
+      Plain({"Network", "tls-cert", "FILE",
+             "Certificate chain (PEM), for every address but unix sockets; reloaded when it "
+             "changes"},
+            AT(tls.certificate)),
+      Plain({"Network", "tls-key", "FILE", "Its private key (PEM, no pass phrase)"}, AT(tls.key)),
+      Plain({"Network", "tls-client-ca", "FILE",
+             "Serve only clients with a certificate of this authority (mutual TLS)"},
+            AT(tls.client_ca)),
+      Plain({"Network", "metrics", "ADDR", "Where Prometheus reads /metrics, HOST:PORT, or off"},
+            AT(metrics)),
+  };
+}
+
+std::vector<OptionRow> StorageRows() {
+  return {
+      Plain({"Storage", "read-root", "DIR",
+             "Directory that calls may read below. Without roots the server only takes bytes"},
+            AT(storage.read_roots)),
+      Plain({"Storage", "write-root", "DIR", "Directory that calls may write, and read, below"},
+            AT(storage.write_roots)),
+      Plain({"Storage", "allow-symlinks", "", "Follow symbolic links that stay beneath a root"},
+            AT(storage.allow_symlinks)),
+  };
+}
+
+std::vector<OptionRow> LimitRows() {
+  return {
+      Number({"Limits", "slots", "JOBS", "Jobs at a time; more are told to come back"}, 1, 1024,
+             AT(slots)),
+      Number(
+          {"Limits", "threads", "THREADS", "Compute threads of one job; 0 is the number of cores"},
+          0, 1024, AT(threads)),
+      Size({"Limits", "max-memory", "SIZE",
+            "Memory for all jobs; without it this machine's or cgroup's limit less what the "
+            "server itself needs"},
+           AT(max_memory)),
+      Size({"Limits", "max-artifact-bytes", "SIZE",
+            "Largest model that CompressArtifact takes as bytes"},
+           AT(max_artifact_bytes)),
+  };
+}
+
+std::vector<OptionRow> ProcessRows() {
+  return {
+      Number({"Process", "drain-seconds", "SECONDS",
+              "Time for running jobs to finish when told to stop"},
+             0, 86'400, AT(drain_seconds)),
+      Choice({"Process", "log-level", "LEVEL", "What to log to stderr; info has a line per job"},
+             {"debug", "info", "warning", "error", "off"}, AT(log_level)),
+      Number({"Process", "exit-with-fd", "FD",
+              "Stop when this inherited pipe reaches its end: when who started the server is gone",
+              OptionScope::kCommandLine},
+             0, 1 << 20, AT(exit_with_fd)),
+      Number({"Process", "ready-fd", "FD",
+              "Write the addresses as one line to this inherited descriptor once they serve",
+              OptionScope::kCommandLine},
+             0, 1 << 20, AT(ready_fd)),
+  };
+}
+
+#undef AT
+
+}  // namespace
+
+absl::Span<const OptionRow> OptionTable() {
+  static const auto& table = *[] {
+    auto* rows = new std::vector<OptionRow>;
+    for (auto& group : {NetworkRows(), StorageRows(), LimitRows(), ProcessRows()}) {
+      rows->insert(rows->end(), group.begin(), group.end());
+    }
+    return rows;
+  }();
+  return table;
+}
+
+std::string FlagOf(const OptionRow& row) { return fmt::format("--{}", row.name); }
+
+std::string EnvironmentNameOf(const OptionRow& row) {
+  std::string name = "LINCHPIN_" + ConfigKeyOf(row);
+  for (char& c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return name;
+}
+
+std::string ConfigKeyOf(const OptionRow& row) {
+  std::string key(row.name);
+  std::replace(key.begin(), key.end(), '-', '_');
+  return key;
+}
+
+}  // namespace linchpin
