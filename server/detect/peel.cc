@@ -70,12 +70,12 @@ absl::StatusOr<int> TakeRound(Peeling& peeling, int round) {
 
 absl::StatusOr<Detection> Peel(const Checkpoint& checkpoint, const ForwardPass& pass,
                                absl::Span<const int32_t> prompt, const DetectOptions& options,
-                               const RunContext& context) {
+                               const RunContext& context, absl::Span<const Lane> beside) {
   Peeling peeling{checkpoint, pass, options, {}, {}, {}, {}};
   peeling.detection.options = options;
   peeling.detection.prompt.assign(prompt.begin(), prompt.end());
   ASSIGN_OR_RETURN(peeling.trace, StartTrace(pass, prompt));
-  RETURN_IF_ERROR(RunTrace(pass, 0, {}, context, peeling.trace));
+  RETURN_IF_ERROR(RunTrace(pass, 0, {}, beside, context, peeling.trace));
   peeling.bar = FreezeBar(peeling.trace);
   for (const LayerTrace& layer : peeling.trace.layers) {
     peeling.detection.layers.push_back(layer.record);
@@ -83,7 +83,7 @@ absl::StatusOr<Detection> Peel(const Checkpoint& checkpoint, const ForwardPass& 
   for (int round = 0; round < options.max_rounds; ++round) {
     ASSIGN_OR_RETURN(const int first_changed, TakeRound(peeling, round));
     if (first_changed < 0) break;
-    RETURN_IF_ERROR(RunTrace(pass, first_changed, peeling.edits, context, peeling.trace));
+    RETURN_IF_ERROR(RunTrace(pass, first_changed, peeling.edits, {}, context, peeling.trace));
   }
   std::vector<SuperWeight>& weights = peeling.detection.super_weights;
   std::sort(weights.begin(), weights.end(), [](const SuperWeight& a, const SuperWeight& b) {

@@ -16,9 +16,11 @@
 namespace linchpin {
 
 // A detection without proof: super weights by layer, row and column, the super
-// activations of the untouched model, and its layer records.
+// activations of the untouched model, and its layer records.  The lanes `beside`
+// the prompt, from the embedding on, go through the untouched model with it: one
+// reading of the weights serves both.
 absl::StatusOr<Detection> Peel(const Checkpoint& checkpoint, const ForwardPass& pass,
                                absl::Span<const int32_t> prompt, const DetectOptions& options,
-                               const RunContext& context);
+                               const RunContext& context, absl::Span<const Lane> beside = {});
 
 }  // namespace linchpin

@@ -100,8 +100,10 @@ absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32
 }
 
 absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
-                      const RunContext& context, Trace& trace) {
+                      absl::Span<const Lane> beside, const RunContext& context, Trace& trace) {
   Matrix hidden = trace.layers[first].hidden;
+  std::vector<Lane> lanes(beside.begin(), beside.end());
+  lanes.emplace_back();
   for (int i = first; i < pass.layers(); ++i) {
     RETURN_IF_ERROR(context.Check());
     context.Report({Stage::kForward, fmt::format("layer {}", i),
@@ -109,8 +111,8 @@ absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownP
                     static_cast<uint64_t>(pass.layers()) * pass.layer_bytes()});
     trace.layers[i].hidden = hidden;
     LayerTap tap(i, trace.layers[i]);
-    const Lane lane{&hidden, edits, &tap};
-    RETURN_IF_ERROR(pass.RunLayer(i, {&lane, 1}, context));
+    lanes.back() = {&hidden, edits, &tap};
+    RETURN_IF_ERROR(pass.RunLayer(i, lanes, context));
   }
   trace.last_hidden = std::move(hidden);
   return absl::OkStatus();

@@ -55,8 +55,9 @@ inline constexpr int kKeptInputs = 32;
 absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32_t> token_ids);
 
 // Runs layers [first, end) with `edits` from the hidden state that the trace
-// holds before `first`, and replaces what it holds of those layers.
+// holds before `first`, and replaces what it holds of those layers.  The lanes
+// `beside` it share the reading of the weights.
 absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
-                      const RunContext& context, Trace& trace);
+                      absl::Span<const Lane> beside, const RunContext& context, Trace& trace);
 
 }  // namespace linchpin

@@ -139,16 +139,20 @@ at::Tensor Attention::Mix(const Heads& heads) const {
   return mixed.transpose(1, 2).reshape({-1, tokens});
 }
 
-absl::StatusOr<at::Tensor> Attention::Run(const at::Tensor& x, const std::vector<TokenRange>& lanes,
+absl::StatusOr<at::Tensor> Attention::Run(const at::Tensor& x, absl::Span<const Lane> lanes,
+                                          const std::vector<TokenRange>& ranges,
                                           const RunContext& context) const {
+  ShowInput(layer_, {&tensors_.query, &tensors_.key, &tensors_.value, &tensors_.qkv}, x, lanes,
+            ranges);
   ASSIGN_OR_RETURN(const Heads all, ProjectHeads(x, context));
   at::Tensor mixed = at::empty({config_.heads * config_.head_dim, x.size(1)}, at::kFloat);
-  RETURN_IF_ERROR(ForEachIndex(context.threads, lanes.size(), [&](size_t i) -> absl::Status {
+  RETURN_IF_ERROR(ForEachIndex(context.threads, ranges.size(), [&](size_t i) -> absl::Status {
     ComputeOnThisThread();
     RETURN_IF_ERROR(context.Check());
-    mixed.narrow(1, lanes[i].begin, lanes[i].count).copy_(Mix(LaneHeads(all, lanes[i])));
+    mixed.narrow(1, ranges[i].begin, ranges[i].count).copy_(Mix(LaneHeads(all, ranges[i])));
     return absl::OkStatus();
   }));
+  ShowInput(layer_, {&tensors_.output}, mixed, lanes, ranges);
   return Project(checkpoint_, tensors_.output, mixed, context);
 }
 

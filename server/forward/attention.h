@@ -9,16 +9,11 @@
 #include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
+#include "forward/lane_tokens.h"
 #include "forward/model_tensors.h"
 #include "forward/norm.h"
 
 namespace linchpin {
-
-// A lane's tokens within the concatenation of several.
-struct TokenRange {
-  int64_t begin = 0;
-  int64_t count = 0;
-};
 
 // Grouped-query attention (Ainslie et al., arXiv 2305.13245) with what the
 // families add: biases, norms of queries and keys, windows, soft caps, rotary
@@ -28,9 +23,10 @@ class Attention {
   static absl::StatusOr<Attention> Load(const Checkpoint& checkpoint, const ModelConfig& config,
                                         const AttentionTensors& tensors, int layer);
 
-  // Of `x` [hidden, tokens], already normed, the lanes side by side; each
-  // lane's positions count from 0.  Returns [hidden, tokens].
-  absl::StatusOr<at::Tensor> Run(const at::Tensor& x, const std::vector<TokenRange>& lanes,
+  // Of `x` [hidden, tokens], already normed, the lanes side by side at `ranges`;
+  // each lane's positions count from 0.  Returns [hidden, tokens].
+  absl::StatusOr<at::Tensor> Run(const at::Tensor& x, absl::Span<const Lane> lanes,
+                                 const std::vector<TokenRange>& ranges,
                                  const RunContext& context) const;
 
  private:

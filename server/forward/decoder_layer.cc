@@ -100,7 +100,7 @@ absl::Status ForwardPass::RunLanes(int index, absl::Span<const Lane> lanes,
   at::Tensor x = at::cat(parts);
 
   const at::Tensor normed = attention_input(x);
-  ASSIGN_OR_RETURN(const at::Tensor attended, attention.Run(Flip(normed), ranges, context));
+  ASSIGN_OR_RETURN(const at::Tensor attended, attention.Run(Flip(normed), lanes, ranges, context));
   const at::Tensor after_attention = x + attention_output(attended.t());
   const at::Tensor before_mlp = parallel ? x : after_attention;
   const at::Tensor mlp_in = parallel && !mlp_input.exists() ? normed : mlp_input(before_mlp);

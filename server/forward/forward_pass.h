@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -40,11 +41,28 @@ struct DownProjView {
   MatrixView output;                 // [tokens, hidden], before any norm
 };
 
+// What goes into linear layers that share their input, for some tokens of a
+// lane: an expert's see the tokens that are routed to it.  Valid during the call only.
+struct LinearInputView {
+  int layer = 0;
+  absl::Span<const std::string_view> weights;  // their names
+  const float* data = nullptr;                 // channel i begins at data + i * stride
+  int64_t channels = 0;
+  int64_t tokens = 0;
+  int64_t stride = 0;
+
+  absl::Span<const float> Channel(int64_t channel) const {
+    return {data + channel * stride, static_cast<size_t>(tokens)};
+  }
+};
+
 // Sees activations as they pass.  Views are valid during the call only.
 class Tap {
  public:
   virtual ~Tap() = default;
   virtual void OnDownProj(const DownProjView& /*view*/) {}
+  // Once for every group of linear layers of a block, routers left out.
+  virtual void OnLinearInput(const LinearInputView& /*view*/) {}
   // What the MLP, all experts and the norm after it included, adds to the
   // residual stream [tokens, hidden].
   virtual void OnMlp(int /*layer*/, MatrixView /*added*/) {}

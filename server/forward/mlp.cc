@@ -89,10 +89,14 @@ absl::StatusOr<at::Tensor> Mlp::RunOne(int expert, const at::Tensor& x, const Ro
                                        const std::vector<TokenRange>& ranges,
                                        const RunContext& context) const {
   const MlpTensors mlp = tensors_.Mlp(layer_, expert);
+  std::vector<TokenRange> parts;
+  for (const TokenRange& range : ranges) parts.push_back(PartIn(routed.tokens, range));
+  ShowInput(layer_, {&mlp.gate, &mlp.up, &mlp.gate_up}, x, lanes, parts);
   ASSIGN_OR_RETURN(const at::Tensor input, DownInput(mlp, x, context));
+  ShowInput(layer_, {&mlp.down}, input, lanes, parts);
   ASSIGN_OR_RETURN(at::Tensor output, Project(checkpoint_, mlp.down, input, context));
   for (size_t i = 0; i < lanes.size(); ++i) {
-    const TokenRange part = PartIn(routed.tokens, ranges[i]);
+    const TokenRange& part = parts[i];
     if (part.count == 0) continue;
     const auto of_lane = [&part](const at::Tensor& all, int64_t dim) {
       return all.narrow(dim, part.begin, part.count);

@@ -10,8 +10,8 @@
 #include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
-#include "forward/attention.h"
 #include "forward/forward_pass.h"
+#include "forward/lane_tokens.h"
 #include "forward/model_tensors.h"
 
 namespace linchpin {
