@@ -26,7 +26,8 @@ Interrupts::Interrupts() : event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
 
 Interrupts::~Interrupts() {
   stopping_ = true;
-  pthread_kill(waiter_.native_handle(), SIGTERM);
+  // It waits for this very signal, so that no process ends by it.
+  pthread_kill(waiter_.native_handle(), SIGTERM);  // NOLINT(bugprone-bad-signal-to-kill-thread)
   waiter_.join();
   close(event_);
 }

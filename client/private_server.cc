@@ -35,8 +35,9 @@ constexpr std::string_view kServerName = "linchpin-server";
 fs::path FindServer() {
   std::error_code error;
   std::vector<fs::path> places = {fs::read_symlink("/proc/self/exe", error).parent_path()};
-  std::stringstream path(std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
-  for (std::string entry; std::getline(path, entry, ':');) places.emplace_back(entry);
+  const char* path = std::getenv("PATH");
+  std::stringstream entries(path != nullptr ? path : "");
+  for (std::string entry; std::getline(entries, entry, ':');) places.emplace_back(entry);
   for (const fs::path& place : places) {
     const fs::path program = place / kServerName;
     if (!place.empty() && access(program.c_str(), X_OK) == 0) return program;
