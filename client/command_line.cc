@@ -28,8 +28,9 @@ void AddProof(CLI::App* command, ProofOptions& proof) {
   command->add_option("--proof", proof.level, "How far to prove what is found")
       ->check(CLI::IsMember({"none", "joint", "full"}))
       ->capture_default_str();
-  auto* ids = command->add_option("--proof-tokens", proof.tokens.ids_file,
-                                  "Tokens to prove on: a JSON array of arrays of ids");
+  auto* ids = command->add_option(
+      "--proof-tokens", proof.tokens.ids_file,
+      "Tokens to prove on: a JSON array of arrays of ids; default a built-in text");
   auto* text = command->add_option("--proof-text", proof.tokens.text_file,
                                    "Text to prove on, through the model's tokenizer");
   ids->excludes(text);
@@ -113,9 +114,6 @@ void AddGlobals(CLI::App& app, CommandLine& line) {
 std::string Contradiction(const CommandLine& line) {
   const TokenOptions& proof = line.proof.tokens;
   const bool tokens_given = !proof.ids_file.empty() || !proof.text_file.empty();
-  if (line.proof.level != "none" && !tokens_given) {
-    return "--proof joint and --proof full need --proof-tokens or --proof-text";
-  }
   if (line.proof.level == "none" && tokens_given) {
     return "--proof-tokens and --proof-text need --proof joint or --proof full";
   }

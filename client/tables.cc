@@ -40,6 +40,12 @@ std::string_view VerdictMeaning(v1::Verdict verdict) {
 
 std::string ProofText(const v1::Detection& detection) {
   if (detection.baseline_perplexity() <= 0) return {};
+  if (detection.judged_by_kl()) {
+    return detection.super_weights().empty()
+               ? std::string()
+               : fmt::format("divergence      {:.4g} nats per token without the super weights\n",
+                             detection.joint_kl());
+  }
   std::string text =
       fmt::format("perplexity      {:.4g} untouched", detection.baseline_perplexity());
   if (detection.joint_perplexity_ratio() > 0) {
@@ -47,6 +53,18 @@ std::string ProofText(const v1::Detection& detection) {
                         RatioText(detection.joint_perplexity_ratio()));
   }
   return text + "\n";
+}
+
+// What zeroing a weight does, in the measure that the proof is judged by.
+std::string ZeroedText(const v1::SuperWeight& weight, bool judged_by_kl) {
+  if (weight.perplexity_ratio() <= 0) return "-";
+  return judged_by_kl ? fmt::format("{:.3g}", weight.kl()) : RatioText(weight.perplexity_ratio());
+}
+
+std::string NotesText(const google::protobuf::RepeatedPtrField<std::string>& notes) {
+  std::string text;
+  for (const std::string& note : notes) text += fmt::format("note            {}\n", note);
+  return text;
 }
 
 std::string KeptText(const google::protobuf::RepeatedPtrField<v1::KeptWeight>& kept) {
@@ -125,13 +143,15 @@ std::string DetectionText(const v1::Detection& detection) {
   std::string text = fmt::format("verdict         {}: {}\n", NameOf(detection.verdict()),
                                  VerdictMeaning(detection.verdict())) +
                      ProofText(detection);
+  text += NotesText(detection.notes());
   if (detection.super_weights().empty()) return text + "super weights   none\n";
-  Rows rows = {{"super weight", "layer", "row", "column", "value", "share", "zeroed", "class"}};
+  const bool judged_by_kl = detection.judged_by_kl();
+  Rows rows = {{"super weight", "layer", "row", "column", "value", "share",
+                judged_by_kl ? "divergence" : "zeroed", "class"}};
   for (const v1::SuperWeight& weight : detection.super_weights()) {
     rows.push_back({weight.tensor(), std::to_string(weight.layer()), std::to_string(weight.row()),
                     std::to_string(weight.column()), fmt::format("{}", weight.value()),
-                    fmt::format("{:.3f}", weight.share()),
-                    weight.perplexity_ratio() > 0 ? RatioText(weight.perplexity_ratio()) : "-",
+                    fmt::format("{:.3f}", weight.share()), ZeroedText(weight, judged_by_kl),
                     std::string(NameOf(weight.weight_class()))});
   }
   return text + TableText(rows);
@@ -139,8 +159,7 @@ std::string DetectionText(const v1::Detection& detection) {
 
 std::string CompressionText(const v1::CompressionResult& result, const std::string& output) {
   std::string text = DetectionText(result.detection()) + KeptText(result.kept()) +
-                     SizesText(result.bytes_in(), result.bytes_out());
-  for (const std::string& note : result.notes()) text += fmt::format("note            {}\n", note);
+                     SizesText(result.bytes_in(), result.bytes_out()) + NotesText(result.notes());
   return text + fmt::format("manifest        sha256 {}\nwritten         {}\n",
                             result.manifest_sha256(), output);
 }

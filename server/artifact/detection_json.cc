@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "artifact/manifest.h"
+#include "detect/notes.h"
 #include "fmt/format.h"
 
 namespace linchpin {
@@ -76,7 +77,8 @@ Json ToJson(const ProofArm& arm) {
           {"loss", arm.loss},
           {"perplexity_ratio", arm.perplexity_ratio},
           {"interval", Json::array({arm.interval_low, arm.interval_high})},
-          {"kl", arm.kl}};
+          {"kl", arm.kl},
+          {"kl_interval", Json::array({arm.kl_low, arm.kl_high})}};
 }
 
 Json ToJson(const std::optional<ProofArm>& arm) { return arm ? ToJson(*arm) : Json(nullptr); }
@@ -90,6 +92,10 @@ Json WindowOf(const Proof& proof) {
 Json ToJson(const Proof& proof) {
   Json json = {
       {"level", std::string(NameOf(proof.level))},
+      {"judged_by", proof.origin == TokenOrigin::kBuiltInIds ? "kl" : "perplexity_ratio"},
+      {"tokens_from", std::string(NameOf(proof.origin))},
+      {"no_text_because",
+       proof.no_text_because.empty() ? Json(nullptr) : Json(proof.no_text_because)},
       {"windows", proof.windows},
       {"window", WindowOf(proof)},
       {"tokens", proof.tokens},
@@ -169,6 +175,7 @@ Json DetectionToJson(const Detection& detection) {
   json["prompt"] = {{"token_ids", detection.prompt}};
   json["thresholds"] = ToJson(detection.options);
   json["published"] = ToJson(detection.published);
+  json["notes"] = NotesOn(detection);
   return json;
 }
 

@@ -3,30 +3,34 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <random>
 
 namespace linchpin {
 
-RatioEstimate EstimateRatio(const std::vector<float>& base, const std::vector<float>& changed) {
+MeanEstimate EstimateMean(const std::vector<double>& values) {
   constexpr int kResamples = 1000;
-  const size_t count = base.size();
-  if (count == 0) return {};
-  std::vector<double> difference(count);
-  double sum = 0;
-  for (size_t i = 0; i < count; ++i) {
-    difference[i] = static_cast<double>(changed[i]) - static_cast<double>(base[i]);
-    sum += difference[i];
-  }
+  if (values.empty()) return {};
+  const auto count = static_cast<double>(values.size());
   std::mt19937_64 random(20241111);
   std::vector<double> means;
   for (int i = 0; i < kResamples; ++i) {
     double resampled = 0;
-    for (size_t j = 0; j < count; ++j) resampled += difference[random() % count];
-    means.push_back(resampled / static_cast<double>(count));
+    for (size_t j = 0; j < values.size(); ++j) resampled += values[random() % values.size()];
+    means.push_back(resampled / count);
   }
   std::sort(means.begin(), means.end());
-  return {std::exp(sum / static_cast<double>(count)), std::exp(means[kResamples / 40]),
-          std::exp(means[kResamples - 1 - kResamples / 40])};
+  return {std::accumulate(values.begin(), values.end(), 0.0) / count, means[kResamples / 40],
+          means[kResamples - 1 - kResamples / 40]};
+}
+
+RatioEstimate EstimateRatio(const std::vector<float>& base, const std::vector<float>& changed) {
+  std::vector<double> difference(base.size());
+  for (size_t i = 0; i < base.size(); ++i) {
+    difference[i] = static_cast<double>(changed[i]) - static_cast<double>(base[i]);
+  }
+  const MeanEstimate estimate = EstimateMean(difference);
+  return {std::exp(estimate.mean), std::exp(estimate.low), std::exp(estimate.high)};
 }
 
 }  // namespace linchpin

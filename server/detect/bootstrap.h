@@ -1,9 +1,19 @@
-// Bootstrap interval of a perplexity ratio.
+// Bootstrap intervals of a mean and of a perplexity ratio.
 #pragma once
 
 #include <vector>
 
 namespace linchpin {
+
+struct MeanEstimate {
+  double mean = 0;
+  double low = 0;   // 2.5 % quantile over resampled values
+  double high = 0;  // 97.5 %
+};
+
+// Deterministic: 1,000 resamples from a fixed seed (Efron and Tibshirani, 1993).
+// No values: all 0.
+MeanEstimate EstimateMean(const std::vector<double>& values);
 
 struct RatioEstimate {
   double ratio = 1;  // exp(mean(changed - base))
@@ -12,7 +22,6 @@ struct RatioEstimate {
 };
 
 // `base` and `changed` are losses in nats of the same tokens, in order.
-// Deterministic: 1,000 resamples from a fixed seed (Efron and Tibshirani, 1993).
 RatioEstimate EstimateRatio(const std::vector<float>& base, const std::vector<float>& changed);
 
 }  // namespace linchpin

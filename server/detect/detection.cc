@@ -44,6 +44,18 @@ std::string_view NameOf(ProofLevel level) {
   return "none";
 }
 
+std::string_view NameOf(TokenOrigin origin) {
+  switch (origin) {
+    case TokenOrigin::kBuiltInText:
+      return "built_in_text";
+    case TokenOrigin::kBuiltInIds:
+      return "built_in_ids";
+    case TokenOrigin::kGiven:
+      break;
+  }
+  return "given";
+}
+
 std::string_view NameOf(Carrier carrier) {
   switch (carrier) {
     case Carrier::kWeights:

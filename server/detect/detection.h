@@ -88,14 +88,26 @@ struct ProofArm {
   double perplexity_ratio = 1;        // exp(loss - baseline loss)
   double interval_low = 1;            // bootstrap over tokens, 95 %
   double interval_high = 1;
-  double kl = 0;  // of its predictions from the untouched model's; nats per predicted token
+  // Divergence of its predictions from the untouched model's (Kullback-Leibler);
+  // nats per predicted token.
+  double kl = 0;
+  double kl_low = 0;  // as of the ratio
+  double kl_high = 0;
 };
 
 enum class ProofLevel { kNone, kJoint, kFull };
 std::string_view NameOf(ProofLevel level);  // "none", "joint", "full"
 
+// What a proof ran on.  On ids that are no text a model's loss says little, and
+// its divergence is judged in place of it: exp(kl) is the perplexity ratio on
+// text that is distributed as the untouched model's predictions.
+enum class TokenOrigin { kGiven, kBuiltInText, kBuiltInIds };
+std::string_view NameOf(TokenOrigin origin);  // "given", "built_in_text", "built_in_ids"
+
 struct Proof {
   ProofLevel level = ProofLevel::kJoint;
+  TokenOrigin origin = TokenOrigin::kGiven;
+  std::string no_text_because;  // of kBuiltInIds: what is wrong with the tokenizer
   int windows = 0;
   int64_t tokens = 0;  // predicted tokens
   double baseline_loss = 0;

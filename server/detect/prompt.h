@@ -1,4 +1,4 @@
-// The tokens that a detection runs when none are given.
+// Token ids that need no tokenizer, the same for every call.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +8,13 @@
 
 namespace linchpin {
 
-// BOS, where the model has one, and 15 ids spread over the vocabulary; the same
-// for every call.  A super activation stands at the first token whatever
-// follows; the others are there to measure it against.
+// BOS, where the model has one, and ids spread over the vocabulary, `length` in
+// all; never longer than the model has positions.  Another `first` gives other ids.
+std::vector<int32_t> FixedIds(const ModelConfig& config, int64_t length, uint64_t first);
+
+// The 16 tokens that a detection runs when none are given.  A super activation
+// stands at the first token whatever follows; the others are there to measure it
+// against.
 std::vector<int32_t> DefaultPrompt(const ModelConfig& config);
 
 }  // namespace linchpin

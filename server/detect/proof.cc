@@ -58,7 +58,10 @@ class Arms {
     const ArmScores& scores = scores_[number];
     arm.loss = Mean(scores.losses);
     // A divergence is never negative; its sum in float32 may be, by a rounding.
-    arm.kl = std::max(0.0, Mean(scores.divergences));
+    const MeanEstimate kl = EstimateMean({scores.divergences.begin(), scores.divergences.end()});
+    arm.kl = std::max(0.0, kl.mean);
+    arm.kl_low = std::max(0.0, kl.low);
+    arm.kl_high = std::max(0.0, kl.high);
     const RatioEstimate estimate = EstimateRatio(BaseLosses(), scores.losses);
     arm.perplexity_ratio = estimate.ratio;
     arm.interval_low = estimate.low;
@@ -140,9 +143,8 @@ absl::Status AddFullArms(const ForwardPass& pass, const std::vector<SuperWeight>
 
 }  // namespace
 
-absl::Status Prove(const Checkpoint& checkpoint, const ForwardPass& pass,
-                   const std::vector<TokenWindow>& windows, ProofLevel level,
-                   const RunContext& context, Detection& detection) {
+absl::Status Prove(const Checkpoint& checkpoint, const ForwardPass& pass, const ProofTokens& tokens,
+                   ProofLevel level, const RunContext& context, Detection& detection) {
   if (level == ProofLevel::kNone) return absl::OkStatus();
   const std::vector<SuperWeight>& weights = detection.super_weights;
   const bool full = level == ProofLevel::kFull;
@@ -153,11 +155,13 @@ absl::Status Prove(const Checkpoint& checkpoint, const ForwardPass& pass,
     AddJointArms(weights, null, arms, numbers);
     if (full) RETURN_IF_ERROR(AddFullArms(pass, weights, arms, numbers));
   }
-  RETURN_IF_ERROR(arms.Measure(pass, windows, context));
+  RETURN_IF_ERROR(arms.Measure(pass, tokens.windows, context));
 
   Proof& proof = detection.proof.emplace();
   proof.level = level;
-  proof.windows = static_cast<int>(windows.size());
+  proof.origin = tokens.origin;
+  proof.no_text_because = tokens.no_text_because;
+  proof.windows = static_cast<int>(tokens.windows.size());
   proof.tokens = static_cast<int64_t>(arms.BaseLosses().size());
   proof.baseline_loss = Mean(arms.BaseLosses());
   proof.baseline_perplexity = std::exp(proof.baseline_loss);

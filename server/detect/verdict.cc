@@ -1,6 +1,7 @@
 #include "detect/verdict.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace linchpin {
 namespace {
@@ -19,16 +20,26 @@ bool WithoutWeight(const Detection& detection) {
                      });
 }
 
+// What the rules hold against their ratios.
+struct Effect {
+  double ratio = 1;
+  double low = 1;
+};
+
+Effect EffectOf(const ProofArm& arm, TokenOrigin origin) {
+  if (origin == TokenOrigin::kBuiltInIds) return {std::exp(arm.kl), std::exp(arm.kl_low)};
+  return {arm.perplexity_ratio, arm.interval_low};
+}
+
 // More than the weights do one by one.
 bool MatterTogether(const Proof& proof, const DetectOptions& rules) {
   double product = 1;
-  for (const ProofArm& arm : proof.alone) product *= arm.perplexity_ratio;
-  return proof.joint && proof.joint->perplexity_ratio >= rules.joint_factor * product;
+  for (const ProofArm& arm : proof.alone) product *= EffectOf(arm, proof.origin).ratio;
+  return proof.joint && EffectOf(*proof.joint, proof.origin).ratio >= rules.joint_factor * product;
 }
 
-WeightClass ClassOf(const ProofArm& alone, bool together, const DetectOptions& rules) {
-  if (alone.perplexity_ratio >= rules.critical_ratio &&
-      alone.interval_low > rules.critical_interval) {
+WeightClass ClassOf(const Effect& alone, bool together, const DetectOptions& rules) {
+  if (alone.ratio >= rules.critical_ratio && alone.low > rules.critical_interval) {
     return WeightClass::kCritical;
   }
   return together ? WeightClass::kJoint : WeightClass::kInert;
@@ -54,8 +65,8 @@ void Judge(Detection& detection) {
   if (!detection.proof) return;
   const bool together = MatterTogether(*detection.proof, detection.options);
   for (size_t i = 0; i < detection.super_weights.size(); ++i) {
-    detection.super_weights[i].weight_class =
-        ClassOf(detection.proof->alone[i], together, detection.options);
+    detection.super_weights[i].weight_class = ClassOf(
+        EffectOf(detection.proof->alone[i], detection.proof->origin), together, detection.options);
   }
   detection.verdict = VerdictOf(detection);
 }

@@ -6,7 +6,8 @@
 namespace linchpin {
 
 // Classes and verdict from the proof's ratios, by the rules of
-// `detection.options`; no proof leaves them unproven.  Pure.
+// `detection.options`; from exp(kl) in their place where the proof ran on ids
+// that are no text; no proof leaves them unproven.  Pure.
 //
 // Where no weight matters, a super activation on whose channel no super weight
 // stands makes the verdict `distributed`: something that the proof could not

@@ -1,5 +1,7 @@
 #include "pipeline/detect.h"
 
+#include <utility>
+
 #include "base/status.h"
 #include "checkpoint/model_config.h"
 #include "detect/peel.h"
@@ -9,6 +11,28 @@
 #include "pipeline/stage_timer.h"
 
 namespace linchpin {
+
+namespace {
+
+// The tokens that a request gives, or else our own.
+absl::StatusOr<ProofTokens> TokensToProveOn(const Checkpoint& checkpoint, const ModelConfig& config,
+                                            const DetectRequest& request) {
+  ProofTokens tokens;
+  if (!request.proof_tokens.empty()) {
+    ASSIGN_OR_RETURN(tokens.windows,
+                     MakeWindows(checkpoint, config, request.proof_tokens, request.proof_windows));
+    return tokens;
+  }
+  ASSIGN_OR_RETURN(BuiltInTokens built_in,
+                   MakeBuiltInTokens(checkpoint, config, request.proof_windows));
+  tokens.windows = std::move(built_in.windows);
+  tokens.no_text_because = std::move(built_in.no_text_because);
+  tokens.origin =
+      tokens.no_text_because.empty() ? TokenOrigin::kBuiltInText : TokenOrigin::kBuiltInIds;
+  return tokens;
+}
+
+}  // namespace
 
 absl::StatusOr<Detection> Detect(const Storage& storage, std::string_view source,
                                  const DetectRequest& request, const RunContext& context) {
@@ -25,10 +49,9 @@ absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const DetectReq
   ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
   ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
                    MakePrompt(checkpoint, config, request.prompt));
-  std::vector<TokenWindow> windows;
+  ProofTokens tokens;
   if (request.proof != ProofLevel::kNone) {
-    ASSIGN_OR_RETURN(windows,
-                     MakeWindows(checkpoint, config, request.proof_tokens, request.proof_windows));
+    ASSIGN_OR_RETURN(tokens, TokensToProveOn(checkpoint, config, request));
   }
   const StageTimer forward(Stage::kForward, context);
   ASSIGN_OR_RETURN(Detection detection, Peel(checkpoint, pass, prompt, request.options, context));
@@ -36,7 +59,7 @@ absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const DetectReq
   ComparePublished(IdentifyModel(config, checkpoint.config_text(), checkpoint.path()), detection);
   if (request.proof != ProofLevel::kNone) {
     const StageTimer proof(Stage::kDetect, context);
-    RETURN_IF_ERROR(Prove(checkpoint, pass, windows, request.proof, context, detection));
+    RETURN_IF_ERROR(Prove(checkpoint, pass, tokens, request.proof, context, detection));
     proof.Done(checkpoint.total_bytes(), 0);
   }
   return detection;

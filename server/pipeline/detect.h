@@ -17,12 +17,12 @@ struct DetectRequest {
   DetectOptions options;
   TokenSource prompt;  // empty: BOS and a few fixed ids; else its first sequence
   ProofLevel proof = ProofLevel::kNone;
-  TokenSource proof_tokens;  // required unless proof is kNone
+  TokenSource proof_tokens;  // empty: MakeBuiltInTokens
   WindowOptions proof_windows;
 };
 
 // FAMILY_UNSUPPORTED, TENSOR_MISSING, ... as ModelConfig, Checkpoint and
-// ForwardPass give them; OPTION_INVALID for a proof without tokens.
+// ForwardPass give them.
 absl::StatusOr<Detection> Detect(const Storage& storage, std::string_view source,
                                  const DetectRequest& request, const RunContext& context);
 

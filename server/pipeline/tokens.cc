@@ -8,6 +8,7 @@
 #include "checkpoint/tokenizer.h"
 #include "detect/prompt.h"
 #include "fmt/format.h"
+#include "pipeline/built_in_text.h"
 
 namespace linchpin {
 namespace {
@@ -36,11 +37,15 @@ absl::Status CheckIds(const std::vector<int32_t>& ids, const ModelConfig& config
   return CheckTokenIds(ids, config);
 }
 
-absl::StatusOr<std::vector<std::vector<int32_t>>> CutText(const Checkpoint& checkpoint,
-                                                          const ModelConfig& config,
-                                                          const std::string& text,
-                                                          const WindowOptions& windows) {
-  ASSIGN_OR_RETURN(const std::vector<int32_t> ids, Tokenize(checkpoint, text));
+absl::Status CheckWindows(const WindowOptions& windows) {
+  if (windows.size >= 2 && windows.count >= 1) return absl::OkStatus();
+  return Error(Reason::kOptionInvalid, "window",
+               fmt::format("{} windows of {} tokens", windows.count, windows.size),
+               "give at least 1 window of at least 2 tokens");
+}
+
+std::vector<std::vector<int32_t>> Cut(const std::vector<int32_t>& ids, const ModelConfig& config,
+                                      const WindowOptions& windows) {
   const size_t step = static_cast<size_t>(windows.size) - (config.bos ? 1 : 0);
   std::vector<std::vector<int32_t>> cut;
   for (size_t at = 0; at + step <= ids.size() && std::cmp_less(cut.size(), windows.count);
@@ -50,12 +55,47 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> CutText(const Checkpoint& chec
     const auto first = ids.begin() + static_cast<int64_t>(at);
     window.insert(window.end(), first, first + static_cast<int64_t>(step));
   }
+  return cut;
+}
+
+absl::StatusOr<std::vector<std::vector<int32_t>>> CutText(const Checkpoint& checkpoint,
+                                                          const ModelConfig& config,
+                                                          const std::string& text,
+                                                          const WindowOptions& windows) {
+  ASSIGN_OR_RETURN(const std::vector<int32_t> ids, Tokenize(checkpoint, text));
+  std::vector<std::vector<int32_t>> cut = Cut(ids, config, windows);
   if (cut.empty()) {
     return Error(
         Reason::kOptionInvalid, "text",
         fmt::format("its {} tokens do not fill one window of {}", ids.size(), windows.size),
         "give more text or a smaller window");
   }
+  return cut;
+}
+
+// What stands in the way of a text is the tokenizer, not the storage.
+bool HasNoText(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return reason == Reason::kSourceNotFound || reason == Reason::kTokenizerInvalid ||
+         reason == Reason::kFeatureUnsupported || reason == Reason::kTokensInvalid;
+}
+
+// NeutralText() in windows that this model can run.
+absl::StatusOr<std::vector<std::vector<int32_t>>> CutNeutralText(const Checkpoint& checkpoint,
+                                                                 const ModelConfig& config,
+                                                                 WindowOptions windows) {
+  ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                   Tokenize(checkpoint, std::string(NeutralText())));
+  if (ids.size() < 2) {
+    return Error(Reason::kTokensInvalid, "tokenizer.json", "it makes no tokens of a text");
+  }
+  const auto tokens = static_cast<int64_t>(ids.size()) + (config.bos ? 1 : 0);
+  windows.size = static_cast<int>(std::min<int64_t>(windows.size, tokens));
+  if (config.max_positions > 0) {
+    windows.size = static_cast<int>(std::min<int64_t>(windows.size, config.max_positions));
+  }
+  std::vector<std::vector<int32_t>> cut = Cut(ids, config, windows);
+  for (const std::vector<int32_t>& window : cut) RETURN_IF_ERROR(CheckIds(window, config));
   return cut;
 }
 
@@ -69,11 +109,7 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> MakeWindows(const Checkpoint& 
   if (source.empty()) {
     return Error(Reason::kOptionInvalid, "tokens", "there are none", "give token ids or a text");
   }
-  if (windows.size < 2 || windows.count < 1) {
-    return Error(Reason::kOptionInvalid, "window",
-                 fmt::format("{} windows of {} tokens", windows.count, windows.size),
-                 "give at least 1 window of at least 2 tokens");
-  }
+  RETURN_IF_ERROR(CheckWindows(windows));
   std::vector<std::vector<int32_t>> result = source.ids;
   if (result.empty()) {
     ASSIGN_OR_RETURN(result, CutText(checkpoint, config, source.text, windows));
@@ -93,6 +129,27 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> MakeWindows(const Checkpoint& 
     RETURN_IF_ERROR(CheckIds(window, config));
   }
   return result;
+}
+
+absl::StatusOr<BuiltInTokens> MakeBuiltInTokens(const Checkpoint& checkpoint,
+                                                const ModelConfig& config,
+                                                const WindowOptions& windows) {
+  constexpr int kFixedWindow = 128;
+  constexpr int kFixedWindows = 2;
+  RETURN_IF_ERROR(CheckWindows(windows));
+  BuiltInTokens tokens;
+  auto text = CutNeutralText(checkpoint, config, windows);
+  if (text.ok()) {
+    tokens.windows = std::move(text).value();
+    return tokens;
+  }
+  if (!HasNoText(text.status())) return text.status();
+  tokens.no_text_because = std::string(text.status().message());
+  const int size = std::min(windows.size, kFixedWindow);
+  for (int i = 0; i < std::min(windows.count, kFixedWindows); ++i) {
+    tokens.windows.push_back(FixedIds(config, size, static_cast<uint64_t>(i) * kFixedWindow));
+  }
+  return tokens;
 }
 
 absl::StatusOr<std::vector<int32_t>> MakePrompt(const Checkpoint& checkpoint,

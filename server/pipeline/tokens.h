@@ -42,6 +42,23 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> MakeWindows(const Checkpoint& 
                                                               const TokenSource& source,
                                                               const WindowOptions& windows);
 
+// Tokens of our own, for what needs some and was given none.
+struct BuiltInTokens {
+  std::vector<std::vector<int32_t>> windows;
+  // Why they are fixed ids and not NeutralText(): what is wrong with the
+  // checkpoint's tokenizer.  Empty where they are the text.
+  std::string no_text_because;
+};
+
+// NeutralText() through the checkpoint's tokenizer, cut as a text is; one
+// shorter window where it does not fill one.  Where that tokenizer is missing,
+// not understood or another model's, two windows of fixed ids, spread over the
+// vocabulary: a model's loss on them means little, what changes its predictions
+// is seen as well as on a text.  Fails only where `windows` is wrong or storage does.
+absl::StatusOr<BuiltInTokens> MakeBuiltInTokens(const Checkpoint& checkpoint,
+                                                const ModelConfig& config,
+                                                const WindowOptions& windows);
+
 // The first sequence of a source, or a whole text after BOS: a prompt.  The
 // default prompt for an empty source.
 absl::StatusOr<std::vector<int32_t>> MakePrompt(const Checkpoint& checkpoint,

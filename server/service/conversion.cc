@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/status.h"
+#include "detect/notes.h"
 #include "fmt/format.h"
 #include "service/status_conversion.h"
 
@@ -158,10 +159,6 @@ absl::StatusOr<DetectRequest> FromProto(const v1::DetectionOptions& options) {
   ASSIGN_OR_RETURN(result.proof_tokens,
                    FromProto(options.proof_tokens(), "detection.proof_tokens"));
   ASSIGN_OR_RETURN(result.proof_windows, FromProto(options.proof_windows()));
-  if (result.proof != ProofLevel::kNone && result.proof_tokens.empty()) {
-    return Error(Reason::kOptionInvalid, "detection.proof_tokens", "a proof needs tokens",
-                 "give ids or a text, or ask for no proof");
-  }
   return result;
 }
 
@@ -186,14 +183,20 @@ v1::Detection ToProto(const Detection& detection) {
   v1::Detection message;
   message.set_verdict(ToTable(kVerdicts, detection.verdict));
   AddAll(detection.super_weights, message.mutable_super_weights());
+  for (const std::string& note : NotesOn(detection)) message.add_notes(ValidUtf8(note));
   if (!detection.proof) return message;
   const Proof& proof = *detection.proof;
   message.set_baseline_perplexity(proof.baseline_perplexity);
-  if (proof.joint) message.set_joint_perplexity_ratio(proof.joint->perplexity_ratio);
+  message.set_judged_by_kl(proof.origin == TokenOrigin::kBuiltInIds);
+  if (proof.joint) {
+    message.set_joint_perplexity_ratio(proof.joint->perplexity_ratio);
+    message.set_joint_kl(proof.joint->kl);
+  }
   const int arms =
       std::min<int>(message.super_weights_size(), static_cast<int>(proof.alone.size()));
   for (int i = 0; i < arms; ++i) {
     message.mutable_super_weights(i)->set_perplexity_ratio(proof.alone[i].perplexity_ratio);
+    message.mutable_super_weights(i)->set_kl(proof.alone[i].kl);
   }
   return message;
 }

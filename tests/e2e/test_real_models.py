@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -35,6 +36,24 @@ def test_smollm2_pair_matters_together(linchpin, smollm2, shared):
         assert arm["perplexity_ratio"] == pytest.approx(1, abs=0.02)
     assert detection["verdict"] == "several"
     assert [w["class"] for w in detection["super_weights"]] == ["critical", "joint"]
+
+
+def test_smollm2_is_proven_without_any_data(linchpin, smollm2, tmp_path):
+    """On the built-in text; without a tokenizer on ids, where divergence decides."""
+    model = smollm2("bf16")
+    detection = linchpin("detect", model, "--json", "--proof", "joint", timeout=900).json
+    assert detection["proof"]["tokens_from"] == "built_in_text"
+    assert detection["proof"]["judged_by"] == "perplexity_ratio"
+    assert detection["verdict"] == "several"
+    for file in ("config.json", "model.safetensors"):
+        shutil.copy(model / file, tmp_path)
+    detection = linchpin("detect", tmp_path, "--json", "--proof", "joint", timeout=900).json
+    assert detection["proof"]["tokens_from"] == "built_in_ids"
+    assert detection["proof"]["judged_by"] == "kl"
+    assert "tokenizer.json" in detection["proof"]["no_text_because"]
+    assert detection["verdict"] == "several"
+    assert [w["class"] for w in detection["super_weights"]] == ["critical", "joint"]
+    assert any("fixed ids" in note for note in detection["notes"])
 
 
 def reference_loss(model, sequences):

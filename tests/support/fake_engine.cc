@@ -36,8 +36,8 @@ Detection SampleDetection() {
   detection.super_weights.push_back(weight);
   detection.proof.emplace();
   detection.proof->baseline_perplexity = 25;
-  detection.proof->alone = {{.perplexity_ratio = 5.5}, {.perplexity_ratio = 1.25}};
-  detection.proof->joint = ProofArm{.perplexity_ratio = 100};
+  detection.proof->alone = {{.perplexity_ratio = 5.5, .kl = 1.5}, {.perplexity_ratio = 1.25}};
+  detection.proof->joint = ProofArm{.perplexity_ratio = 100, .kl = 4.5};
   return detection;
 }
 

@@ -106,8 +106,6 @@ TEST(CommandLine, RefusesWhatDoesNotFitTogether) {
       {"demo-model"},
       {"detect", "m", "--tokens", "1", "--text", "x"},
       {"detect", "m", "--text", "x", "--text-file", "f"},
-      {"detect", "m", "--proof", "joint"},
-      {"detect", "m", "--proof", "full"},
       {"detect", "m", "--proof-text", "f"},
       {"detect", "m", "--proof", "joint", "--proof-text", "f", "--proof-tokens", "g"},
       {"detect", "m", "--proof-window", "1"},

@@ -55,6 +55,20 @@ TEST(DetectionText, SaysThatNothingWasProvenOrFound) {
   EXPECT_THAT(DetectionText(detection), HasSubstr("super weights   none\n"));
 }
 
+TEST(DetectionText, ShowsDivergenceWhereThatIsWhatDecides) {
+  v1::Detection detection = ProvenDetection();
+  detection.set_judged_by_kl(true);
+  detection.set_joint_kl(9.25);
+  detection.mutable_super_weights(0)->set_kl(1.625);
+  detection.add_notes("the proof ran on fixed ids");
+  const std::string text = DetectionText(detection);
+  EXPECT_THAT(text, HasSubstr("divergence      9.25 nats per token without the super weights\n"));
+  EXPECT_THAT(text, HasSubstr("note            the proof ran on fixed ids\n"));
+  EXPECT_THAT(text, HasSubstr("1.62  critical\n"));
+  EXPECT_THAT(text, Not(HasSubstr("61,662")));
+  EXPECT_THAT(text, Not(HasSubstr("x5.58")));
+}
+
 v1::KeptWeight Kept(float stored) {
   v1::KeptWeight kept;
   kept.set_tensor("t");

@@ -24,11 +24,15 @@ class ProofTest : public ::testing::Test {
     ASSERT_TRUE(found.ok()) << found.status();
     detection_ = std::move(found).value();
     const absl::Status status =
-        linchpin::Prove(*model_.checkpoint, *pass_, {model_.token_ids(), model_.token_ids()}, level,
-                        {.threads = 2}, detection_);
+        linchpin::Prove(*model_.checkpoint, *pass_,
+                        {.windows = {model_.token_ids(), model_.token_ids()},
+                         .origin = origin_,
+                         .no_text_because = "none here"},
+                        level, {.threads = 2}, detection_);
     ASSERT_TRUE(status.ok()) << status;
   }
 
+  TokenOrigin origin_ = TokenOrigin::kGiven;
   OracleModel model_;
   std::unique_ptr<ForwardPass> pass_;
   Detection detection_;
@@ -84,6 +88,23 @@ TEST_F(ProofTest, OfOneWeightAllButItIsTheUntouchedModel) {
   EXPECT_TRUE(arm.changed.empty());
   EXPECT_EQ(arm.perplexity_ratio, 1);
   EXPECT_NEAR(arm.kl, 0, 1e-6);
+}
+
+TEST_F(ProofTest, IntervalsHoldWhatTheyAreOf) {
+  Prove("00-llama-one", ProofLevel::kJoint);
+  const ProofArm& arm = detection_.proof->alone.at(0);
+  EXPECT_LT(arm.interval_low, arm.perplexity_ratio);
+  EXPECT_GT(arm.interval_high, arm.perplexity_ratio);
+  EXPECT_LT(arm.kl_low, arm.kl);
+  EXPECT_GT(arm.kl_high, arm.kl);
+  EXPECT_GE(arm.kl_low, 0);
+}
+
+TEST_F(ProofTest, SaysWhatItRanOn) {
+  origin_ = TokenOrigin::kBuiltInIds;
+  Prove("12-qwen2-none", ProofLevel::kJoint);
+  EXPECT_EQ(detection_.proof->origin, TokenOrigin::kBuiltInIds);
+  EXPECT_EQ(detection_.proof->no_text_because, "none here");
 }
 
 TEST_F(ProofTest, NothingFoundHasItsBaselineOnly) {

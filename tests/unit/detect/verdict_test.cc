@@ -64,6 +64,30 @@ TEST(JudgeTest, OneCriticalBesideAnInertOneIsSingle) {
   EXPECT_EQ(detection.super_weights[1].weight_class, WeightClass::kInert);
 }
 
+// A random model's loss on ids that are no text may fall when a weight goes.
+TEST(JudgeTest, OnIdsThatAreNoTextDivergenceDecides) {
+  Detection detection = Judged({{0.7, 0.6}, {1.9, 1.8}}, 1.0);
+  detection.proof->origin = TokenOrigin::kBuiltInIds;
+  detection.proof->alone[0].kl = 2;
+  detection.proof->alone[0].kl_low = 1.9;
+  detection.proof->alone[1].kl = 0.01;
+  detection.proof->joint->kl = 2.01;
+  Judge(detection);
+  EXPECT_EQ(detection.super_weights[0].weight_class, WeightClass::kCritical);
+  EXPECT_EQ(detection.super_weights[1].weight_class, WeightClass::kInert);
+  EXPECT_EQ(detection.verdict, Verdict::kSingle);
+}
+
+TEST(JudgeTest, AWideIntervalOfTheDivergenceIsNotCritical) {
+  Detection detection = Judged({{300, 250}}, 300);
+  detection.proof->origin = TokenOrigin::kBuiltInIds;
+  detection.proof->alone[0].kl = 2;
+  detection.proof->alone[0].kl_low = 0.1;
+  detection.proof->joint->kl = 2;
+  Judge(detection);
+  EXPECT_EQ(detection.verdict, Verdict::kNone);
+}
+
 Detection WithActivation(Detection detection, int64_t channel, Carrier carrier) {
   detection.super_activations.push_back({.channel = channel, .carrier = carrier});
   Judge(detection);

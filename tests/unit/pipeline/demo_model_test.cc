@@ -73,9 +73,17 @@ TEST_F(DemoModelTest, HasOneSuperWeightWithoutWhichItIsNoise) {
   }
 }
 
-TEST_F(DemoModelTest, AProofWithoutTokensIsRefused) {
-  const auto detection = Detect(storage_, "/demo", {.proof = ProofLevel::kJoint}, RunContext{});
-  EXPECT_EQ(ReasonOf(detection.status()), Reason::kOptionInvalid);
+// It has no tokenizer, so that the proof runs on ids that are not its language.
+TEST_F(DemoModelTest, IsProvenWithoutAnyData) {
+  const auto detection =
+      Detect(storage_, "/demo", {.proof = ProofLevel::kFull}, RunContext{.threads = 2});
+  ASSERT_TRUE(detection.ok()) << detection.status();
+  const Proof& proof = *detection->proof;
+  EXPECT_EQ(proof.origin, TokenOrigin::kBuiltInIds);
+  EXPECT_EQ(proof.windows, 2);
+  EXPECT_EQ(detection->verdict, Verdict::kSingle);
+  EXPECT_GT(proof.joint->kl, 1);
+  for (const ProofArm& arm : proof.null) EXPECT_LT(arm.kl, 0.01);
 }
 
 }  // namespace

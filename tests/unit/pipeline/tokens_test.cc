@@ -1,7 +1,10 @@
 #include "pipeline/tokens.h"
 
+#include <utility>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "pipeline/built_in_text.h"
 #include "pipeline/demo_model.h"
 #include "storage/memory_storage.h"
 #include "tests/support/oracle_model.h"
@@ -83,6 +86,33 @@ TEST_F(TokensTest, TextNeedsATokenizer) {
   EXPECT_EQ(ReasonOf(Cut({.text = "hello"}).status()), Reason::kSourceNotFound);
 }
 
+TEST_F(TokensTest, WithoutATokenizerTheBuiltInTokensAreFixedIds) {
+  const auto tokens = MakeBuiltInTokens(*checkpoint_, config_, {});
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_NE(tokens->no_text_because.find("tokenizer.json"), std::string::npos);
+  ASSERT_THAT(tokens->windows, SizeIs(2));
+  EXPECT_NE(tokens->windows[0], tokens->windows[1]);
+  for (const auto& window : tokens->windows) {
+    EXPECT_THAT(window, SizeIs(128));
+    EXPECT_EQ(window.front(), 1);
+    for (const int32_t id : window) EXPECT_TRUE(id >= 0 && id < 512) << id;
+  }
+  const auto again = MakeBuiltInTokens(*checkpoint_, config_, {});
+  EXPECT_EQ(tokens->windows, again->windows);
+}
+
+TEST_F(TokensTest, BuiltInTokensFitTheWindowsAndTheModel) {
+  auto tokens = MakeBuiltInTokens(*checkpoint_, config_, {.size = 40, .count = 1});
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_THAT(tokens->windows, ElementsAre(SizeIs(40)));
+  config_.max_positions = 30;
+  tokens = MakeBuiltInTokens(*checkpoint_, config_, {});
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_THAT(tokens->windows, ElementsAre(SizeIs(30), SizeIs(30)));
+  EXPECT_EQ(ReasonOf(MakeBuiltInTokens(*checkpoint_, config_, {.size = 1}).status()),
+            Reason::kOptionInvalid);
+}
+
 TEST_F(TokensTest, AWindowOfOneTokenIsRefused) {
   EXPECT_EQ(ReasonOf(Cut({.ids = {{1, 2}}}, {.size = 1}).status()), Reason::kOptionInvalid);
   EXPECT_EQ(ReasonOf(Cut({.ids = {{1, 2}}}, {.count = 0}).status()), Reason::kOptionInvalid);
@@ -123,6 +153,36 @@ TEST(TokensOfTextTest, WindowsFollowOneAnotherEachAfterBos) {
     joined.insert(joined.end(), window.begin() + 1, window.end());
   }
   EXPECT_EQ(joined, whole->front());
+}
+
+TEST(TokensOfTextTest, BuiltInTokensAreTheTextWhereTheTokenizerCanBeRead) {
+  LINCHPIN_NEEDS_SHARED();
+  const OracleModel model = OpenModel(SharedPath("models/tinystories-656k"));
+  const auto tokens = MakeBuiltInTokens(*model.checkpoint, model.config, {.size = 4096});
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_EQ(tokens->no_text_because, "");
+  const auto whole =
+      MakePrompt(*model.checkpoint, model.config, {.text = std::string(NeutralText())});
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_GT(whole->size(), 200U);
+  if (std::cmp_less_equal(whole->size(), model.config.max_positions)) {
+    EXPECT_THAT(tokens->windows, ElementsAre(*whole));
+  } else {
+    EXPECT_THAT(tokens->windows.front(), SizeIs(model.config.max_positions));
+  }
+}
+
+// Its ids would be another model's: they are not used, and it is said why.
+TEST(TokensOfTextTest, ATokenizerOfAnotherVocabularyGivesFixedIds) {
+  LINCHPIN_NEEDS_SHARED();
+  OracleModel model = OpenModel(SharedPath("models/tinystories-656k"));
+  model.config.vocab = 100;
+  const auto tokens = MakeBuiltInTokens(*model.checkpoint, model.config, {});
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_NE(tokens->no_text_because.find("outside the vocabulary of 100"), std::string::npos);
+  for (const auto& window : tokens->windows) {
+    for (const int32_t id : window) EXPECT_LT(id, 100);
+  }
 }
 
 TEST(TokensOfTextTest, TooShortATextIsRefused) {

@@ -87,7 +87,6 @@ TEST(EnumsOfTheApi, AreAllKnown) {
   check(v1::ProofLevel_descriptor(), [](int value) {
     v1::DetectionOptions message;
     message.set_proof(static_cast<v1::ProofLevel>(value));
-    message.mutable_proof_tokens()->set_text("some");
     return FromProto(message).ok();
   });
 }
@@ -122,11 +121,12 @@ TEST(WindowsFromProto, ZeroIsTheDefault) {
   EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
 }
 
-TEST(DetectionOptionsFromProto, AProofNeedsTokens) {
+TEST(DetectionOptionsFromProto, AProofNeedsNoTokens) {
   v1::DetectionOptions message;
   EXPECT_EQ(FromProto(message)->proof, ProofLevel::kNone);
   message.set_proof(v1::PROOF_LEVEL_JOINT);
-  EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
+  EXPECT_EQ(FromProto(message)->proof, ProofLevel::kJoint);
+  EXPECT_TRUE(FromProto(message)->proof_tokens.empty());
   message.mutable_proof_tokens()->set_text("a text");
   message.mutable_proof_windows()->set_size(64);
   message.mutable_prompt()->add_sequences()->add_ids(3);
@@ -165,6 +165,20 @@ TEST(DetectionToProto, CarriesWeightsAndProof) {
   EXPECT_EQ(message.super_weights(1).perplexity_ratio(), 1.25);
   EXPECT_EQ(message.baseline_perplexity(), 25);
   EXPECT_EQ(message.joint_perplexity_ratio(), 100);
+  EXPECT_EQ(message.joint_kl(), 4.5);
+  EXPECT_EQ(message.super_weights(0).kl(), 1.5);
+  EXPECT_FALSE(message.judged_by_kl());
+  EXPECT_EQ(message.notes_size(), 0);
+}
+
+TEST(DetectionToProto, SaysThatAProofOnIdsIsNoProofOnText) {
+  Detection detection = SampleDetection();
+  detection.proof->origin = TokenOrigin::kBuiltInIds;
+  detection.proof->no_text_because = "no tokenizer";
+  const v1::Detection message = ToProto(detection);
+  EXPECT_TRUE(message.judged_by_kl());
+  ASSERT_EQ(message.notes_size(), 1);
+  EXPECT_NE(message.notes(0).find("no tokenizer"), std::string::npos);
 }
 
 TEST(DetectionToProto, WithoutAProofNothingIsClaimed) {
