@@ -42,11 +42,19 @@ install_python() {
   echo "$wanted" > "$venv/installed"
 }
 
-install_buf() {
-  local package=@bufbuild/buf@1.75.0
-  if [ "$(cat build/npm/installed 2> /dev/null)" = "$package" ]; then return; fi
-  logged npm npm install --no-audit --no-fund --ignore-scripts --prefix build/npm "$package"
-  echo "$package" > build/npm/installed
+# install_npm DIRECTORY ARGUMENTS...: npm install into build/DIRECTORY.
+install_npm() {
+  local folder=build/$1
+  shift
+  if [ "$(cat "$folder/installed" 2> /dev/null)" = "$*" ]; then return; fi
+  mkdir -p "$folder"
+  logged npm npm install --no-audit --no-fund --ignore-scripts --prefix "$folder" "$@"
+  echo "$*" > "$folder/installed"
+}
+install_buf() { install_npm npm @bufbuild/buf@1.75.0; }
+# Without its optional packages: they are the same for other machines and for GPUs.
+install_llama_cpp() {
+  install_npm llama_cpp --omit=optional node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
 }
 
 # build NAME CONFIGURE-ARGUMENTS...: configures and builds build/NAME.
@@ -84,6 +92,7 @@ main() {
   step "packages"; install_packages
   step "python"; install_python
   step "buf"; install_buf
+  step "llama.cpp"; install_llama_cpp
   step "build with Debian's LibTorch"; build dev --preset dev
   step "C++ tests"; run_ctest dev
   step "build what ships"; build release --preset release

@@ -39,9 +39,16 @@ struct GgufTensor {
   uint64_t end = 0;
 };
 
+// A key and, as they lie in the file, the type and the bytes of its value.
+struct GgufKeyValue {
+  std::string_view key;
+  std::string_view value;
+};
+
 // Texts and arrays are views of the bytes that were parsed.
 struct GgufHeader {
   std::map<std::string_view, GgufValue> metadata;
+  std::vector<GgufKeyValue> pairs;  // the same, in the file's order, to be carried over
   std::vector<GgufTensor> tensors;  // by ascending offset
 };
 

@@ -1,0 +1,128 @@
+#include "format/gguf_layout.h"
+
+#include <bit>
+#include <set>
+#include <utility>
+
+#include "base/status.h"
+#include "fmt/format.h"
+#include "format/gguf_value.h"
+#include "tensor/tensor_info.h"
+
+namespace linchpin {
+namespace {
+
+constexpr uint64_t kAlignment = 32;
+constexpr size_t kMaxDimensions = 4;
+
+template <typename T>
+std::string Number(T value) {
+  std::string bytes;
+  for (size_t i = 0; i < sizeof(T); ++i) bytes += static_cast<char>(value >> 8 * i & 0xff);
+  return bytes;
+}
+
+std::string Text(std::string_view text) {
+  return Number(static_cast<uint64_t>(text.size())) + std::string(text);
+}
+
+std::string Type(GgufValueType type) { return Number(static_cast<uint32_t>(type)); }
+
+uint64_t AlignUp(uint64_t offset, uint64_t alignment) {
+  return (offset + alignment - 1) / alignment * alignment;
+}
+
+absl::StatusOr<uint64_t> AlignmentOf(std::string_view file, absl::Span<const GgufKeyValue> pairs) {
+  for (const GgufKeyValue& pair : pairs) {
+    if (pair.key != "general.alignment") continue;
+    if (pair.value.size() == 8 && pair.value.starts_with(Type(GgufValueType::kU32))) {
+      const uint64_t value = LoadGgufBits(pair.value.substr(4));
+      if (std::has_single_bit(value)) return value;
+    }
+    return Error(Reason::kHeaderInvalid, fmt::format("{}: key {}", file, pair.key),
+                 "must be a power of two of 32 bits", "leave it out");
+  }
+  return kAlignment;
+}
+
+absl::Status CheckTensor(std::string_view file, const GgufTensor& tensor,
+                         std::set<std::string_view>& names) {
+  const auto fail = [&](Reason reason, std::string_view why) {
+    return Error(reason, fmt::format("{}: tensor {}", file, tensor.name), why,
+                 "write another format");
+  };
+  if (tensor.name.size() > kMaxGgufNameBytes) {
+    return fail(Reason::kHeaderInvalid,
+                fmt::format("its name is longer than {} bytes", kMaxGgufNameBytes));
+  }
+  if (!names.insert(tensor.name).second) return fail(Reason::kHeaderInvalid, "stands twice");
+  if (tensor.shape.size() > kMaxDimensions) {
+    return fail(Reason::kHeaderInvalid, "has more than 4 dimensions");
+  }
+  const int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
+  if (ElementCount(tensor.shape) && row % tensor.type->elements == 0) return absl::OkStatus();
+  return fail(Reason::kTensorShapeInvalid,
+              fmt::format("{} cannot be stored as {}, whose blocks hold {}",
+                          ShapeText(tensor.shape), tensor.type->name, tensor.type->elements));
+}
+
+uint64_t BytesOf(const GgufTensor& tensor) {
+  return static_cast<uint64_t>(*ElementCount(tensor.shape) / tensor.type->elements *
+                               tensor.type->bytes);
+}
+
+std::string EntryOf(const GgufTensor& tensor, uint64_t offset) {
+  std::string entry = Text(tensor.name) + Number(static_cast<uint32_t>(tensor.shape.size()));
+  for (size_t i = tensor.shape.size(); i-- > 0;) {
+    entry += Number(static_cast<uint64_t>(tensor.shape[i]));
+  }
+  return entry + Number(tensor.type->id) + Number(offset);
+}
+
+}  // namespace
+
+std::string GgufValueBytes(const std::variant<uint32_t, float, std::string_view>& value) {
+  if (const auto* number = std::get_if<uint32_t>(&value)) {
+    return Type(GgufValueType::kU32) + Number(*number);
+  }
+  if (const auto* real = std::get_if<float>(&value)) {
+    return Type(GgufValueType::kF32) + Number(std::bit_cast<uint32_t>(*real));
+  }
+  return Type(GgufValueType::kString) + Text(std::get<std::string_view>(value));
+}
+
+absl::StatusOr<GgufLayout> LayOutGguf(std::string_view file, absl::Span<const GgufKeyValue> pairs,
+                                      std::vector<GgufTensor> tensors) {
+  ASSIGN_OR_RETURN(const uint64_t alignment, AlignmentOf(file, pairs));
+  GgufLayout layout;
+  layout.header = "GGUF" + Number(uint32_t{3}) + Number(static_cast<uint64_t>(tensors.size())) +
+                  Number(static_cast<uint64_t>(pairs.size()));
+  std::set<std::string_view> keys;
+  for (const GgufKeyValue& pair : pairs) {
+    if (!keys.insert(pair.key).second) {
+      return Error(Reason::kHeaderInvalid, fmt::format("{}: key {}", file, pair.key),
+                   "stands twice", "give it once");
+    }
+    layout.header += Text(pair.key);
+    layout.header += pair.value;
+  }
+  std::set<std::string_view> names;
+  uint64_t offset = 0;
+  for (GgufTensor& tensor : tensors) {
+    RETURN_IF_ERROR(CheckTensor(file, tensor, names));
+    layout.header += EntryOf(tensor, offset);
+    tensor.begin = offset;
+    tensor.end = offset + BytesOf(tensor);
+    offset = AlignUp(tensor.end, alignment);
+  }
+  layout.header.resize(AlignUp(layout.header.size(), alignment), '\0');
+  for (GgufTensor& tensor : tensors) {
+    tensor.begin += layout.header.size();
+    tensor.end += layout.header.size();
+  }
+  layout.file_size = layout.header.size() + offset;
+  layout.tensors = std::move(tensors);
+  return layout;
+}
+
+}  // namespace linchpin

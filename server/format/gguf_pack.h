@@ -1,0 +1,56 @@
+// Puts blocks of GGUF's quantized types together: the mirror of gguf_blocks.h,
+// which takes them apart and says how they lie.
+//
+// Pure functions of codes and scales that somebody chose; layouts as in ggml
+// (https://github.com/ggml-org/ggml).  Inline where an encoder's inner loop
+// needs them.
+#pragma once
+
+#include <cstdint>
+
+namespace linchpin {
+
+// The low 4 bits of 32 codes in 16 bytes: the first half in the low nibbles.
+inline void PackNibbles(const uint8_t* codes, uint8_t* out) {
+  for (int i = 0; i < 16; ++i) {
+    out[i] = static_cast<uint8_t>((codes[i] & 15) | codes[i + 16] << 4);
+  }
+}
+
+// The fifth bits of 32 codes in 4 bytes, that of element 0 lowest.
+inline void PackFifthBits(const uint8_t* codes, uint8_t* out) {
+  for (int byte = 0; byte < 4; ++byte) {
+    int bits = 0;
+    for (int i = 0; i < 8; ++i) bits |= (codes[8 * byte + i] >> 4 & 1) << i;
+    out[byte] = static_cast<uint8_t>(bits);
+  }
+}
+
+inline void PackHalf(uint16_t bits, uint8_t* out) {
+  out[0] = static_cast<uint8_t>(bits);
+  out[1] = static_cast<uint8_t>(bits >> 8);
+}
+
+// Q4_K and Q5_K: element i is scale x scales[i / 32] x codes[i] less
+// offset x offsets[i / 32].
+struct AffineSuperBlock {
+  uint16_t scale = 0;       // F16
+  uint16_t offset = 0;      // F16
+  uint8_t scales[8] = {};   // 6 bits
+  uint8_t offsets[8] = {};  // 6 bits
+  uint8_t codes[256] = {};  // 4 or 5 bits
+};
+
+// Q6_K: element i is scale x scales[i / 16] x (codes[i] - 32).
+struct SignedSuperBlock {
+  uint16_t scale = 0;  // F16
+  int8_t scales[16] = {};
+  uint8_t codes[256] = {};  // 6 bits
+};
+
+// Write 144, 176 and 210 bytes.
+void PackQ4_K(const AffineSuperBlock& block, uint8_t* out);
+void PackQ5_K(const AffineSuperBlock& block, uint8_t* out);
+void PackQ6_K(const SignedSuperBlock& block, uint8_t* out);
+
+}  // namespace linchpin

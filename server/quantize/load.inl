@@ -1,0 +1,68 @@
+// Widens one vector of stored elements to float32, inside the kernels that are
+// compiled once per instruction set: F32, F16 and BF16 alike.
+//
+// Included between foreach_target.h and the end of such a kernel's file, once
+// for each of them, as Highway has it.
+
+#if defined(LINCHPIN_QUANTIZE_LOAD_INL_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LINCHPIN_QUANTIZE_LOAD_INL_
+#undef LINCHPIN_QUANTIZE_LOAD_INL_
+#else
+#define LINCHPIN_QUANTIZE_LOAD_INL_
+#endif
+
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace linchpin {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+struct LoadF32 {
+  using Raw = float;
+  template <class D>
+  HWY_INLINE hn::VFromD<D> operator()(D d, const float* from) const {
+    return hn::LoadU(d, from);
+  }
+};
+
+struct LoadBF16 {
+  using Raw = uint16_t;
+  template <class D>
+  HWY_INLINE hn::VFromD<D> operator()(D d, const uint16_t* from) const {
+    const hn::RebindToUnsigned<D> du32;
+    const hn::Rebind<uint16_t, D> du16;
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, hn::LoadU(du16, from))));
+  }
+};
+
+// In integers and one exact subtraction, as some targets have no instruction
+// for it and the emulations differ at the edges.
+struct LoadF16 {
+  using Raw = uint16_t;
+  template <class D>
+  HWY_INLINE hn::VFromD<D> operator()(D d, const uint16_t* from) const {
+    const hn::RebindToUnsigned<D> du32;
+    const hn::RebindToSigned<D> di32;
+    const hn::Rebind<uint16_t, D> du16;
+    const auto bits = hn::PromoteTo(du32, hn::LoadU(du16, from));
+    const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(du32, 0x8000U)));
+    const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(du32, 0x7fffU)));
+    const auto normal = hn::BitCast(d, hn::Add(magnitude, hn::Set(du32, 112U << 23)));
+    // 2^-14 + mantissa x 2^-24, less 2^-14.
+    const auto subnormal = hn::Sub(hn::BitCast(d, hn::Add(magnitude, hn::Set(du32, 113U << 23))),
+                                   hn::Set(d, 0x1p-14f));
+    const auto is_subnormal = hn::Lt(hn::BitCast(di32, magnitude), hn::Set(di32, 1 << 23));
+    const auto value = hn::IfThenElse(hn::RebindMask(d, is_subnormal), subnormal, normal);
+    return hn::Or(value, hn::BitCast(d, sign));
+  }
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace linchpin
+HWY_AFTER_NAMESPACE();
+
+#endif  // LINCHPIN_QUANTIZE_LOAD_INL_

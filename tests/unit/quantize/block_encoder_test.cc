@@ -1,0 +1,280 @@
+#include "quantize/block_encoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "hwy/targets.h"
+#include "quantize/super_block.h"
+#include "tensor/float16.h"
+#include "tests/support/shared.h"
+
+namespace linchpin {
+namespace {
+
+constexpr const char* kAll[] = {"F32",  "F16",  "BF16", "Q8_0", "Q4_0", "Q4_1",
+                                "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"};
+constexpr const char* kSearched[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"};
+
+const GgufBlockType& Type(std::string_view name) {
+  for (uint32_t id = 0; const GgufBlockType* type = FindGgufBlockType(id); ++id) {
+    if (type->name == name) return *type;
+  }
+  ADD_FAILURE() << name;
+  return *FindGgufBlockType(0);
+}
+
+struct Encoded {
+  std::vector<std::byte> blocks;
+  EncodeError error;
+};
+
+Encoded Encode(std::string_view name, const std::vector<float>& values, int64_t columns,
+               const std::vector<float>& importance = {}, DType dtype = DType::kF32) {
+  const GgufBlockType& type = Type(name);
+  const auto count = static_cast<int64_t>(values.size());
+  std::vector<std::byte> stored(static_cast<size_t>(count * SizeOf(dtype)));
+  for (int64_t i = 0; i < count; ++i) {
+    StoreAs(dtype, values[static_cast<size_t>(i)], stored.data() + i * SizeOf(dtype));
+  }
+  Encoded result;
+  result.blocks.resize(static_cast<size_t>(count / type.elements * type.bytes));
+  result.error = EncodeBlocks({.type = &type,
+                               .dtype = dtype,
+                               .rows = count / columns,
+                               .columns = columns,
+                               .importance = importance,
+                               .weights = stored.data(),
+                               .blocks = result.blocks.data()});
+  return result;
+}
+
+std::vector<float> Decode(std::string_view name, const std::vector<std::byte>& blocks) {
+  const GgufBlockType& type = Type(name);
+  const auto count = static_cast<int64_t>(blocks.size()) / type.bytes;
+  std::vector<float> values(static_cast<size_t>(count * type.elements));
+  if (type.dtype) {
+    WidenToFloat(*type.dtype, blocks.data(), count, values.data());
+  } else {
+    type.decode(blocks.data(), count, values.data());
+  }
+  return values;
+}
+
+// Weights as models have them: small, a few large ones, zeros of both signs,
+// ties, subnormals, groups of one sign and whole groups of zeros.
+std::vector<float> Weights(size_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.0F, 0.02F);
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) {
+    float value = normal(random);
+    const uint32_t kind = random() % 200;
+    if (kind == 0) value *= 100;
+    if (kind == 1) value = 0;
+    if (kind == 2) value = -0.0F;
+    if (kind == 3) value = 0.25F;
+    if (kind == 4) value = -0.25F;
+    if (kind == 5) value = 3e-7F;
+    if (i / 32 % 13 == 5) value = i % 3 == 0 ? -0.0F : 0.0F;
+    if (i / 32 % 13 == 7) value *= 1e-5F;
+    if (i / 32 % 13 == 9) value = std::fabs(value);
+    if (i / 32 % 13 == 11) value = -std::fabs(value);
+    values[i] = value;
+  }
+  return values;
+}
+
+std::vector<float> Importance(size_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.0F, 1.5F);
+  std::vector<float> values(count);
+  for (float& value : values) value = std::exp(normal(random));
+  return values;
+}
+
+double WeightedError(const std::vector<float>& values, const std::vector<float>& read,
+                     const std::vector<float>& importance) {
+  double sum = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double error = static_cast<double>(values[i]) - read[i];
+    sum += error * error * importance[i % importance.size()];
+  }
+  return sum;
+}
+
+class BlockEncoderOracle : public ::testing::TestWithParam<const char*> {};
+
+// What gguf-py writes for the same values.
+TEST_P(BlockEncoderOracle, EveryByteIsThatOfTheReference) {
+  LINCHPIN_NEEDS_SHARED();
+  const std::string stem = std::string("oracles/packings/gguf/") + GetParam();
+  const std::string stored = ReadFileText(SharedPath(stem + ".f32"));
+  std::vector<float> values(16 * 256);
+  ASSERT_EQ(stored.size(), values.size() * sizeof(float));
+  std::memcpy(values.data(), stored.data(), stored.size());
+  const Encoded ours = Encode(GetParam(), values, 256);
+  const std::string expected = ReadFileText(SharedPath(stem + ".blocks"));
+  ASSERT_EQ(ours.blocks.size(), expected.size());
+  EXPECT_EQ(std::memcmp(ours.blocks.data(), expected.data(), expected.size()), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, BlockEncoderOracle,
+                         ::testing::Values("BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"),
+                         [](const auto& info) { return std::string(info.param); });
+
+class EveryBlockType : public ::testing::TestWithParam<const char*> {
+ protected:
+  void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
+};
+
+TEST_P(EveryBlockType, GivesTheSameBytesOnEveryInstructionSet) {
+  const std::vector<int64_t> targets = hwy::SupportedAndGeneratedTargets();
+  ASSERT_GE(targets.size(), 2U) << "nothing to compare";
+  const std::vector<float> values = Weights(6 * 768, 7);
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (const std::vector<float>& importance : {std::vector<float>(), Importance(768, 3)}) {
+      std::vector<Encoded> results;
+      for (const int64_t target : targets) {
+        hwy::SetSupportedTargetsForTest(target);
+        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+        results.push_back(Encode(GetParam(), values, 768, importance, dtype));
+        EXPECT_EQ(results.back().blocks, results.front().blocks) << hwy::TargetName(target);
+        EXPECT_EQ(results.back().error.max_abs, results.front().error.max_abs);
+        EXPECT_EQ(results.back().error.sum_squares, results.front().error.sum_squares);
+      }
+    }
+  }
+}
+
+TEST_P(EveryBlockType, TheErrorIsThatOfWhatAReaderGets) {
+  const std::vector<float> values = Weights(4 * 512, 11);
+  for (const std::vector<float>& importance : {std::vector<float>(), Importance(512, 4)}) {
+    const Encoded encoded = Encode(GetParam(), values, 512, importance);
+    const std::vector<float> read = Decode(GetParam(), encoded.blocks);
+    double worst = 0;
+    double squares = 0;
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double error = std::fabs(static_cast<double>(values[i]) - read[i]);
+      worst = std::max(worst, error);
+      squares += error * error;
+    }
+    EXPECT_NEAR(encoded.error.max_abs, worst, 1e-5 * worst);
+    EXPECT_NEAR(encoded.error.sum_squares, squares, 1e-4 * squares);
+  }
+}
+
+TEST_P(EveryBlockType, ValuesOnTheGridComeBackAsTheyAre) {
+  // Steps of a power of two from a block's least to its largest code; the K types
+  // store such a step as a fraction of another.
+  const std::string name = GetParam();
+  const bool five_bits = name.starts_with("Q5");
+  std::vector<float> values(2 * 256);
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = five_bits ? 0.25F * (static_cast<float>(i % 32) - 16)
+                          : 0.25F * (static_cast<float>(i % 16) - 8);
+  }
+  const std::vector<float> read = Decode(name, Encode(name, values, 256).blocks);
+  const float allowed = name == "Q8_0" ? 0.01F : name.ends_with("_K") ? 0.005F : 0;
+  for (size_t i = 0; i < values.size(); ++i) ASSERT_NEAR(read[i], values[i], allowed) << i;
+}
+
+TEST_P(EveryBlockType, NamesTheFirstWeightThatIsNotFinite) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+    std::vector<float> values = Weights(4 * 256, 1);
+    values[300] = values[900] = bad;
+    EXPECT_EQ(Encode(GetParam(), values, 256).error.first_non_finite, 300);
+  }
+}
+
+TEST_P(EveryBlockType, HugeAndTinyWeightsGiveFiniteValues) {
+  for (const float size : {3e38F, 1e20F, 1e7F, 1e-30F, 1e-40F, 0.0F}) {
+    std::vector<float> values = Weights(2 * 256, 2);
+    for (float& value : values) value = std::clamp(value * 4, -1.0F, 1.0F) * size;
+    for (const std::vector<float>& importance : {std::vector<float>(), Importance(256, 4)}) {
+      const Encoded encoded = Encode(GetParam(), values, 256, importance);
+      EXPECT_EQ(encoded.error.first_non_finite, -1);
+      for (const float value : Decode(GetParam(), encoded.blocks)) {
+        ASSERT_TRUE(std::isfinite(value)) << size;
+        if (size < 1e-20F) {
+          ASSERT_LE(std::fabs(value), 1e-6F);
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EveryBlockType, ::testing::ValuesIn(kAll),
+                         [](const auto& info) { return std::string(info.param); });
+
+class SearchedBlockType : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(SearchedBlockType, ImportanceLessensTheErrorThatItWeighs) {
+  std::mt19937 random(21);
+  std::normal_distribution<float> normal(0.0F, 0.02F);
+  std::vector<float> values(8 * 768);
+  for (float& value : values) value = normal(random) * (random() % 300 == 0 ? 20.0F : 1.0F);
+  const std::vector<float> importance = Importance(768, 5);
+  const auto error = [&](const std::vector<float>& given) {
+    return WeightedError(values, Decode(GetParam(), Encode(GetParam(), values, 768, given).blocks),
+                         importance);
+  };
+  EXPECT_LT(error(importance), 0.97 * error({}));
+}
+
+TEST_P(SearchedBlockType, ImportanceOfNothingIsThatOfEverything) {
+  const std::vector<float> values = Weights(2 * 256, 21);
+  const auto zeros = Encode(GetParam(), values, 256, std::vector<float>(256, 0.0F));
+  const auto ones = Encode(GetParam(), values, 256, std::vector<float>(256, 1.0F));
+  EXPECT_NEAR(zeros.error.sum_squares, ones.error.sum_squares, 0.05 * ones.error.sum_squares);
+}
+
+TEST_P(SearchedBlockType, RowsDoNotDependOnTheirSlab) {
+  const std::vector<float> values = Weights(6 * 768, 9);
+  const std::vector<float> importance = Importance(768, 5);
+  const Encoded whole = Encode(GetParam(), values, 768, importance);
+  std::vector<std::byte> parts;
+  for (int row = 0; row < 6; ++row) {
+    const auto first = values.begin() + row * 768;
+    const Encoded part =
+        Encode(GetParam(), std::vector<float>(first, first + 768), 768, importance);
+    parts.insert(parts.end(), part.blocks.begin(), part.blocks.end());
+  }
+  EXPECT_EQ(whole.blocks, parts);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SearchedBlockType, ::testing::ValuesIn(kSearched),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(BlockEncoder, RowsOfOneBlockOfThirtyTwo) {
+  const std::vector<float> values = Weights(3 * 32, 9);
+  for (const char* name : {"Q4_0", "Q5_1"}) {
+    const Encoded encoded = Encode(name, values, 32, std::vector<float>(32, 1.0F));
+    const std::vector<float> read = Decode(name, encoded.blocks);
+    for (size_t i = 0; i < values.size(); ++i) {
+      EXPECT_NEAR(read[i], values[i], encoded.error.max_abs * 1.001);
+    }
+  }
+}
+
+TEST(BlockEncoder, OnlyTypesThatHaveAnEncoder) {
+  for (const char* name : kAll) EXPECT_TRUE(CanEncode(Type(name))) << name;
+  for (const char* name : {"Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "I32", "F64", "Q8_1"}) {
+    EXPECT_FALSE(CanEncode(Type(name))) << name;
+  }
+}
+
+TEST(SuperBlock, HalvesDoNotOverflow) {
+  EXPECT_EQ(ClampedHalf(1e9F), 0x7bff);
+  EXPECT_EQ(ClampedHalf(-1e9F), 0xfbff);
+  EXPECT_EQ(ClampedHalf(0.5F), ToF16(0.5F));
+}
+
+}  // namespace
+}  // namespace linchpin
