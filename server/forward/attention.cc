@@ -145,7 +145,7 @@ absl::StatusOr<at::Tensor> Attention::Run(const at::Tensor& x, absl::Span<const 
   ShowInput(layer_, {&tensors_.query, &tensors_.key, &tensors_.value, &tensors_.qkv}, x, lanes,
             ranges);
   ASSIGN_OR_RETURN(const Heads all, ProjectHeads(x, context));
-  at::Tensor mixed = at::empty({config_.heads * config_.head_dim, x.size(1)}, at::kFloat);
+  at::Tensor mixed = at::empty({x.size(1), config_.heads * config_.head_dim}, at::kFloat).t();
   RETURN_IF_ERROR(ForEachIndex(context.threads, ranges.size(), [&](size_t i) -> absl::Status {
     ComputeOnThisThread();
     RETURN_IF_ERROR(context.Check());

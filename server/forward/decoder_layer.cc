@@ -27,9 +27,6 @@ at::Tensor TensorOver(const Matrix& matrix) {
                        at::kFloat);
 }
 
-// [tokens, channels] <-> [channels, tokens]
-at::Tensor Flip(const at::Tensor& x) { return x.t().contiguous(); }
-
 std::vector<TokenRange> RangesOf(absl::Span<const Lane> lanes) {
   std::vector<TokenRange> ranges;
   int64_t begin = 0;
@@ -100,11 +97,11 @@ absl::Status ForwardPass::RunLanes(int index, absl::Span<const Lane> lanes,
   at::Tensor x = at::cat(parts);
 
   const at::Tensor normed = attention_input(x);
-  ASSIGN_OR_RETURN(const at::Tensor attended, attention.Run(Flip(normed), lanes, ranges, context));
+  ASSIGN_OR_RETURN(const at::Tensor attended, attention.Run(normed.t(), lanes, ranges, context));
   const at::Tensor after_attention = x + attention_output(attended.t());
   const at::Tensor before_mlp = parallel ? x : after_attention;
   const at::Tensor mlp_in = parallel && !mlp_input.exists() ? normed : mlp_input(before_mlp);
-  ASSIGN_OR_RETURN(const at::Tensor made, mlp.Run(Flip(mlp_in), lanes, ranges, context));
+  ASSIGN_OR_RETURN(const at::Tensor made, mlp.Run(mlp_in.t(), lanes, ranges, context));
   const at::Tensor added = mlp_output(made.t()).contiguous();
   x = after_attention + added;
 

@@ -87,12 +87,17 @@ struct Lane {
   Tap* tap = nullptr;                    // may be null
 };
 
+class Head;
+
 // A token sequence at the end of the layers: `hidden` [tokens, hidden] and the ids it came from.
 struct ScoreLane {
   const Matrix* hidden = nullptr;
   absl::Span<const int32_t> token_ids;
   // The lane, of the same ids, that it is measured against; -1: none.
   int reference = -1;
+  // Of the model that it went through, if not the head that is asked; with as
+  // large a vocabulary.
+  const Head* head = nullptr;
 };
 
 // Value i is for predicting token_ids[i + 1]: tokens - 1 values, in nats.
@@ -101,6 +106,8 @@ struct TokenScores {
   // Kullback-Leibler divergence of the lane's prediction from its reference's;
   // empty without one.
   std::vector<float> divergences;
+  // Of every id that was watched: its probability, mean over all positions.
+  std::vector<float> watched;
 };
 
 // The final norm and the output projection, which is read in slabs of rows so
@@ -111,9 +118,11 @@ class Head {
   Head& operator=(Head&&) noexcept;
   ~Head();
 
+  int64_t vocab() const;
   // One reading of the projection serves all lanes.
   absl::StatusOr<std::vector<TokenScores>> Score(absl::Span<const ScoreLane> lanes,
-                                                 const RunContext& context) const;
+                                                 const RunContext& context,
+                                                 absl::Span<const int32_t> watched = {}) const;
   // Logits of the last position, [vocab].
   absl::StatusOr<std::vector<float>> LastLogits(const Matrix& hidden) const;
 
@@ -121,9 +130,6 @@ class Head {
   friend class ForwardPass;
   struct Weights;
   explicit Head(std::unique_ptr<Weights> weights);
-  // Calls `use` for the output projection's rows, slab by slab.
-  template <typename Use>
-  absl::Status ForEachSlab(const RunContext& context, const Use& use) const;
   std::unique_ptr<Weights> weights_;
 };
 

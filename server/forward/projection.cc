@@ -8,20 +8,10 @@
 #include "base/status.h"
 #include "fmt/format.h"
 #include "forward/compute_threads.h"
+#include "forward/row_products.h"
 
 namespace linchpin {
 namespace {
-
-// Of float32 weights: what a core's own cache holds beside the activations; and
-// where many tokens share a slab, enough rows for the product to be efficient.
-constexpr int64_t kSlabElements = 1 << 17;
-constexpr int64_t kLargeSlabElements = 1 << 20;
-constexpr int64_t kManyTokens = 128;
-
-int64_t SlabRows(int64_t columns, int64_t tokens) {
-  const int64_t elements = tokens > kManyTokens ? kLargeSlabElements : kSlabElements;
-  return std::max<int64_t>(1, elements / columns);
-}
 
 absl::Span<float> FloatsOf(const at::Tensor& tensor) {
   return absl::MakeSpan(tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel()));
@@ -31,7 +21,7 @@ absl::Span<float> FloatsOf(const at::Tensor& tensor) {
 absl::StatusOr<at::Tensor> ProjectTransposed(const Checkpoint& checkpoint,
                                              const LinearTensors& linear, const at::Tensor& x) {
   ASSIGN_OR_RETURN(const at::Tensor weight, LoadTensor(checkpoint, linear.weight));
-  return at::mm(weight.t(), x);
+  return at::mm(x.t(), weight).t();
 }
 
 }  // namespace
@@ -60,16 +50,23 @@ absl::StatusOr<at::Tensor> LoadTensor(const Checkpoint& checkpoint,
   return out;
 }
 
-absl::StatusOr<at::Tensor> BorrowRows(const Checkpoint& checkpoint, const StoredTensor& tensor,
-                                      int64_t first, int64_t count) {
-  ComputeOnThisThread();
-  thread_local std::vector<float> memory;
+absl::StatusOr<StoredRows> ReadStoredRows(const Checkpoint& checkpoint, const StoredTensor& tensor,
+                                          int64_t first, int64_t count, at::Tensor& memory) {
   const int64_t columns = tensor.info.shape[1];
-  const auto elements = static_cast<size_t>(count * columns);
-  if (memory.size() < elements) memory.resize(elements);
-  RETURN_IF_ERROR(
-      checkpoint.ReadRows(tensor, first, count, absl::MakeSpan(memory.data(), elements)));
-  return at::from_blob(memory.data(), {count, columns}, at::kFloat);
+  const int64_t elements = count * columns;
+  if (!memory.defined() || memory.numel() < elements) memory = at::empty({elements}, at::kFloat);
+  StoredRows rows{DType::kF32, static_cast<const std::byte*>(memory.data_ptr()), count, columns};
+  if (tensor.encoding || tensor.scales) {
+    RETURN_IF_ERROR(checkpoint.ReadRows(
+        tensor, first, count, FloatsOf(memory).subspan(0, static_cast<size_t>(elements))));
+    return rows;
+  }
+  rows.dtype = tensor.info.dtype;
+  const int64_t row_bytes = columns * SizeOf(rows.dtype);
+  RETURN_IF_ERROR(checkpoint.ReadBytes(tensor, static_cast<uint64_t>(first * row_bytes),
+                                       absl::MakeSpan(static_cast<std::byte*>(memory.data_ptr()),
+                                                      static_cast<size_t>(count * row_bytes))));
+  return rows;
 }
 
 absl::StatusOr<at::Tensor> Project(const Checkpoint& checkpoint, const LinearTensors& linear,
@@ -82,17 +79,18 @@ absl::StatusOr<at::Tensor> Project(const Checkpoint& checkpoint, const LinearTen
   } else {
     ASSIGN_OR_RETURN(const StoredTensor* weight, checkpoint.Find(linear.weight.name));
     const int64_t rows = weight->info.shape[0];
-    const int64_t step = SlabRows(weight->info.shape[1], x.size(1));
-    const at::Tensor input = x.contiguous();
-    out = at::empty({rows, x.size(1)}, at::kFloat);
+    const int64_t step = RowsTogether(weight->info.shape[1]);
+    const at::Tensor input = x.t().contiguous();
+    out = at::empty({x.size(1), rows}, at::kFloat).t();
     const auto slabs = static_cast<size_t>((rows + step - 1) / step);
     RETURN_IF_ERROR(ForEachIndex(context.threads, slabs, [&](size_t slab) -> absl::Status {
       RETURN_IF_ERROR(context.Check());
+      thread_local at::Tensor memory;
       const int64_t first = static_cast<int64_t>(slab) * step;
       const int64_t count = std::min(step, rows - first);
-      ASSIGN_OR_RETURN(const at::Tensor part, BorrowRows(checkpoint, *weight, first, count));
-      at::Tensor into = out.narrow(0, first, count);
-      at::mm_out(into, part, input);
+      ASSIGN_OR_RETURN(const StoredRows part,
+                       ReadStoredRows(checkpoint, *weight, first, count, memory));
+      MultiplyRows(part, input.data_ptr<float>(), x.size(1), out.data_ptr<float>() + first, rows);
       return absl::OkStatus();
     }));
   }
@@ -116,7 +114,7 @@ absl::StatusOr<bool> IsFinite(const Checkpoint& checkpoint, const ExpectedTensor
   ASSIGN_OR_RETURN(const StoredTensor* tensor, checkpoint.Find(expected.name));
   const bool is_matrix = tensor->info.shape.size() > 1;
   const int64_t rows = is_matrix ? tensor->info.shape[0] : 1;
-  const int64_t step = is_matrix ? SlabRows(tensor->info.shape[1], 1) : 1;
+  const int64_t step = is_matrix ? RowsTogether(tensor->info.shape[1]) : 1;
   for (int64_t first = 0; first < rows; first += step) {
     ASSIGN_OR_RETURN(const Matrix slab,
                      checkpoint.ReadRows(*tensor, first, std::min(step, rows - first)));

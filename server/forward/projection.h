@@ -1,8 +1,9 @@
 // Products of a weight matrix with activations, the weights read in slabs of
 // rows while they are used, so that no matrix is ever whole in memory.
 //
-// Activations are channels first, [channels, tokens], float32: the output rows
-// of a slab are then one contiguous piece, and one projection feeds the next.
+// Activations are float32 and channels first, [channels, tokens]; a token's
+// channels lie side by side in memory, so that one projection feeds the next
+// without a copy.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -12,6 +13,7 @@
 #include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
 #include "forward/model_tensors.h"
+#include "forward/row_products.h"
 
 namespace linchpin {
 
@@ -22,13 +24,14 @@ absl::Status CheckTensor(const Checkpoint& checkpoint, const ExpectedTensor& exp
 // A whole tensor as float32; undefined for an empty name.
 absl::StatusOr<at::Tensor> LoadTensor(const Checkpoint& checkpoint, const ExpectedTensor& expected);
 
-// Rows [first, first + count) of a matrix as float32.  The result lives in memory of
-// the calling thread that the next call takes again.
-absl::StatusOr<at::Tensor> BorrowRows(const Checkpoint& checkpoint, const StoredTensor& tensor,
-                                      int64_t first, int64_t count);
+// Rows [first, first + count) of a matrix as they are stored, or as float32 where
+// they are encoded or scaled.  They stay in `memory`, which grows as it must.
+absl::StatusOr<StoredRows> ReadStoredRows(const Checkpoint& checkpoint, const StoredTensor& tensor,
+                                          int64_t first, int64_t count, at::Tensor& memory);
 
 // W x + b, [out, tokens], of x [in, tokens].  Slabs of W are spread over the
-// context's threads; the result does not depend on their number.
+// context's threads; the result does not depend on their number.  Weights of 16
+// bits are multiplied as they are stored (forward/row_products.h).
 absl::StatusOr<at::Tensor> Project(const Checkpoint& checkpoint, const LinearTensors& linear,
                                    const at::Tensor& x, const RunContext& context);
 

@@ -9,12 +9,11 @@
 #include "hwy/foreach_target.h"
 // foreach_target.h comes first.
 #include "hwy/highway.h"
+#include "tensor/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace linchpin {
 namespace HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
 
 // At most eight lanes, so that a row of any multiple of eight has no tail.
 constexpr size_t kWidth = 8;
@@ -51,47 +50,6 @@ uint32_t LargestKey16(const uint16_t* elements, int64_t count) {
 uint32_t LargestKey32(const uint32_t* elements, int64_t count) {
   return LargestKey(elements, count);
 }
-
-// Widens one vector of elements to float32.
-struct LoadF32 {
-  using Raw = float;
-  template <class D>
-  HWY_INLINE hn::VFromD<D> operator()(D d, const float* from) const {
-    return hn::LoadU(d, from);
-  }
-};
-
-struct LoadBF16 {
-  using Raw = uint16_t;
-  template <class D>
-  HWY_INLINE hn::VFromD<D> operator()(D d, const uint16_t* from) const {
-    const hn::RebindToUnsigned<D> du32;
-    const hn::Rebind<uint16_t, D> du16;
-    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, hn::LoadU(du16, from))));
-  }
-};
-
-// In integers and one exact subtraction, as some targets have no instruction
-// for it and the emulations differ at the edges.
-struct LoadF16 {
-  using Raw = uint16_t;
-  template <class D>
-  HWY_INLINE hn::VFromD<D> operator()(D d, const uint16_t* from) const {
-    const hn::RebindToUnsigned<D> du32;
-    const hn::RebindToSigned<D> di32;
-    const hn::Rebind<uint16_t, D> du16;
-    const auto bits = hn::PromoteTo(du32, hn::LoadU(du16, from));
-    const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(du32, 0x8000U)));
-    const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(du32, 0x7fffU)));
-    const auto normal = hn::BitCast(d, hn::Add(magnitude, hn::Set(du32, 112U << 23)));
-    // 2^-14 + mantissa x 2^-24, less 2^-14.
-    const auto subnormal = hn::Sub(hn::BitCast(d, hn::Add(magnitude, hn::Set(du32, 113U << 23))),
-                                   hn::Set(d, 0x1p-14f));
-    const auto is_subnormal = hn::Lt(hn::BitCast(di32, magnitude), hn::Set(di32, 1 << 23));
-    const auto value = hn::IfThenElse(hn::RebindMask(d, is_subnormal), subnormal, normal);
-    return hn::Or(value, hn::BitCast(d, sign));
-  }
-};
 
 // Lane sums in a fixed order.
 HWY_INLINE double SumOf(const float* lanes) {
