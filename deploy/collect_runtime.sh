@@ -6,6 +6,7 @@
 # DIR/usr/local/bin         the programs, without debugging symbols
 # DIR/usr/lib/linchpin      the shared libraries that they load, directly or not,
 #                           but for those of the packages listed in BASE_PACKAGES
+# DIR/etc/ssl/certs         the authorities that stores' certificates come from
 # DIR/etc/ld.so.conf.d      where the loader finds them (run ldconfig afterwards)
 # DIR/var/lib/dpkg/status.d the records of their packages, as image scanners read them
 # DIR/usr/share/doc         the licences of their packages
@@ -45,6 +46,9 @@ while read -r name file; do
     cp -L "/usr/share/doc/$package/copyright" "$directory/usr/share/doc/$package/"
   fi
 done
+
+mkdir -p "$directory/etc/ssl/certs"
+cp -L /etc/ssl/certs/ca-certificates.crt "$directory/etc/ssl/certs/"
 
 for program in "$@"; do
   strip -o "$directory/usr/local/bin/$(basename "$program")" "$program"

@@ -15,15 +15,19 @@
 #include "shutdown_signal.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
-#include "storage/local_storage.h"
+#include "storage/remote_stores.h"
 
 namespace linchpin {
 namespace {
 
 absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
-  ASSIGN_OR_RETURN(const auto storage, LocalStorage::Create(options.storage));
   const Engine engine = PipelineEngine();
   Metrics metrics({engine.version, engine.libtorch_version}, ServedMethods());
+  ASSIGN_OR_RETURN(const auto storage,
+                   OpenStores(options.storage, options.remote,
+                              [&metrics](std::string_view scheme, int http_status) {
+                                metrics.UpstreamRequest(scheme, http_status);
+                              }));
   std::unique_ptr<MetricsEndpoint> endpoint;
   if (options.metrics != "off") {
     ASSIGN_OR_RETURN(endpoint, MetricsEndpoint::Create(options.metrics, metrics));
@@ -39,7 +43,8 @@ absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
                         .metrics = metrics,
                         .ticker = ticker,
                         .threads = options.threads,
-                        .max_artifact_bytes = options.max_artifact_bytes};
+                        .max_artifact_bytes = options.max_artifact_bytes,
+                        .uri_schemes = storage->schemes()};
   ASSIGN_OR_RETURN(const auto server,
                    RpcServer::Start({.listen = options.listen, .tls = options.tls}, backend));
   const std::string where = fmt::format("{}", fmt::join(server->addresses(), " "));

@@ -148,6 +148,31 @@ std::vector<OptionRow> StorageRows() {
             AT(storage.write_roots)),
       Plain({"Storage", "allow-symlinks", "", "Follow symbolic links that stay beneath a root"},
             AT(storage.allow_symlinks)),
+      Plain({"Storage", "read-prefix", "URI",
+             "What calls may read over the network: s3://BUCKET/KEY, gs://BUCKET/KEY, "
+             "https://HOST/PATH, hf://OWNER/MODEL, and all below it"},
+            AT(remote.prefixes.read)),
+      Plain({"Storage", "write-prefix", "URI", "What calls may write, and read: s3:// or gs://"},
+            AT(remote.prefixes.write)),
+      Plain({"Storage", "allow-address", "NETWORK",
+             "Address that is not public and may be connected to, such as 10.0.0.0/8"},
+            AT(remote.allowed_addresses)),
+      Plain({"Storage", "storage-ca", "FILE",
+             "Authorities (PEM) that stores' certificates must come from; without it the system's"},
+            AT(remote.ca_file)),
+      Plain({"Storage", "s3-endpoint", "URL",
+             "S3 other than that of AWS: http://HOST:PORT; without it AWS_ENDPOINT_URL_S3. "
+             "Credentials come from the environment or files, as for any program of AWS"},
+            AT(remote.s3_endpoint)),
+      Plain({"Storage", "s3-region", "REGION", "Region of the buckets; without it AWS_REGION"},
+            AT(remote.s3_region)),
+      Plain({"Storage", "s3-instance-metadata", "",
+             "Take credentials from the instance's metadata service where there are no others"},
+            AT(remote.s3_instance_metadata)),
+      Plain({"Storage", "hub-endpoint", "URL",
+             "Hub that hf:// leads to; without it HF_ENDPOINT or https://huggingface.co. HF_TOKEN "
+             "is sent to it alone"},
+            AT(remote.hub_endpoint)),
   };
 }
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "service/credentials.h"
-#include "storage/local_storage.h"
+#include "storage/remote_stores.h"
 
 namespace linchpin {
 
@@ -16,6 +16,7 @@ struct ServerOptions {
   TlsFiles tls;
   std::string metrics = "127.0.0.1:9464";  // or "off"
   LocalStorageOptions storage;             // default: no roots, so bytes only
+  RemoteStorageOptions remote;
   int slots = 2;
   int threads = 0;          // of one job; parsing puts the number of cores in place of 0
   uint64_t max_memory = 0;  // bytes of all jobs; parsing puts the machine's limit in place of 0

@@ -52,6 +52,8 @@ install_npm() {
   echo "$*" > "$folder/installed"
 }
 install_buf() { install_npm npm @bufbuild/buf@1.75.0; }
+# An S3 server that checks signatures.
+install_s3rver() { install_npm s3rver @20minutes/s3rver@4.0.3; }
 # Without its optional packages: they are the same for other machines and for GPUs.
 install_llama_cpp() {
   install_npm llama_cpp --omit=optional node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
@@ -92,6 +94,7 @@ main() {
   step "packages"; install_packages
   step "python"; install_python
   step "buf"; install_buf
+  step "s3rver"; install_s3rver
   step "llama.cpp"; install_llama_cpp
   step "build with Debian's LibTorch"; build dev --preset dev
   step "C++ tests"; run_ctest dev

@@ -54,7 +54,7 @@ class Encoding {
     const int64_t slab = std::clamp<int64_t>(kSlabBytes / row_bytes, 1, Rows());
     weights_.resize(slab * row_bytes);
     packed_.resize(slab * PackedRowBytes());
-    scales_.resize(slab * ScaleRowBytes());
+    scales_.resize(Rows() * ScaleRowBytes());
     for (int64_t first = 0; first < Rows(); first += slab) {
       RETURN_IF_ERROR(context.Check());
       const int64_t count = std::min(slab, Rows() - first);
@@ -64,10 +64,11 @@ class Encoding {
     const int64_t shape[2] = {Rows(), Columns()};
     const absl::Span<const std::byte> shape_bytes(reinterpret_cast<const std::byte*>(shape), 16);
     RETURN_IF_ERROR(shape_slot_.Write(0, shape_bytes));
-    // The scales were written between the codes; in the digest they follow them.
-    RETURN_IF_ERROR(UpdateFrom(
-        [this](uint64_t at, absl::Span<std::byte> out) { return scale_slot_.Read(at, out); }, 0,
-        scale_slot_.size, context, digest_));
+    // In the digest the scales follow all codes.  They are kept for that, a few
+    // MiB even of the largest layers: not every store can read back what it is
+    // still being sent.
+    RETURN_IF_ERROR(scale_slot_.Write(0, scales_));
+    digest_.Update(scales_);
     digest_.Update(shape_bytes);
     return absl::OkStatus();
   }
@@ -99,16 +100,14 @@ class Encoding {
                                             .pinned = pinned,
                                             .weights = weights_.data(),
                                             .packed = packed_.data(),
-                                            .scales = scales_.data()});
+                                            .scales = scales_.data() + first * ScaleRowBytes()});
     error_.Add(error, first * Columns());
     if (error_.first_non_finite >= 0) {
       return NotFinite(checkpoint_, row_.source, error_.first_non_finite);
     }
     const absl::Span<const std::byte> packed(packed_.data(), count * PackedRowBytes());
     digest_.Update(packed);
-    RETURN_IF_ERROR(packed_slot_.Write(first * PackedRowBytes(), packed));
-    return scale_slot_.Write(first * ScaleRowBytes(),
-                             absl::MakeConstSpan(scales_.data(), count * ScaleRowBytes()));
+    return packed_slot_.Write(first * PackedRowBytes(), packed);
   }
 
   std::vector<PinnedElement> PinnedIn(int64_t first, int64_t count) const {
@@ -128,7 +127,7 @@ class Encoding {
   const TensorSlot shape_slot_;
   std::vector<std::byte> weights_;
   std::vector<std::byte> packed_;
-  std::vector<std::byte> scales_;
+  std::vector<std::byte> scales_;  // of the whole tensor
   EncodeError error_;
   Sha256 digest_;
 };

@@ -41,6 +41,21 @@ absl::Span<const CountedReason> CountedReasons() {
   return kCounted;
 }
 
+absl::Span<const std::string_view> UpstreamSchemes() {
+  static constexpr std::string_view kSchemes[] = {"s3", "gs", "https", "hf"};
+  return kSchemes;
+}
+
+absl::Span<const std::string_view> CodeClasses() {
+  static constexpr std::string_view kClasses[] = {"2xx", "3xx", "4xx", "5xx", "error"};
+  return kClasses;
+}
+
+size_t CodeClassOf(int http_status) {
+  const bool known = http_status >= 200 && http_status < 600;
+  return known ? static_cast<size_t>(http_status / 100 - 2) : CodeClasses().size() - 1;
+}
+
 absl::Span<const std::string_view> GrpcCodeNames() {
   static constexpr std::string_view kNames[] = {
       "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",

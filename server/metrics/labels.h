@@ -33,6 +33,13 @@ struct CountedReason {
 };
 absl::Span<const CountedReason> CountedReasons();
 
+// The stores behind a network, by the scheme of their URIs, and what becomes of
+// requests to them: "2xx" .. "5xx", and "error" where no answer came.
+absl::Span<const std::string_view> UpstreamSchemes();
+absl::Span<const std::string_view> CodeClasses();
+// The index in CodeClasses of an HTTP status, or of 0 for none.
+size_t CodeClassOf(int http_status);
+
 // One method of a gRPC service, as the conventional grpc_server_* metrics name it.
 struct RpcMethod {
   std::string service;  // "linchpin.v1.CompressionService"

@@ -56,6 +56,12 @@ void Metrics::Compressed(uint64_t bytes_in, uint64_t bytes_out) {
                                       static_cast<double>(bytes_out));
 }
 
+void Metrics::UpstreamRequest(std::string_view scheme, int http_status) {
+  const auto found = series_->upstream.find(scheme);
+  if (found == series_->upstream.end()) return;
+  found->second[CodeClassOf(http_status)]->Increment();
+}
+
 void Metrics::SetAdmissionReserved(uint64_t bytes) {
   series_->admission_reserved->Set(static_cast<double>(bytes));
 }

@@ -42,6 +42,9 @@ class Metrics {
   // Bytes in over bytes out; nothing if out is 0.
   void Compressed(uint64_t bytes_in, uint64_t bytes_out);
 
+  // One request to a store: its scheme, and the HTTP status, 0 where none came.
+  void UpstreamRequest(std::string_view scheme, int http_status);
+
   void SetAdmissionReserved(uint64_t bytes);
   void SetAdmissionLimit(uint64_t bytes);
   void SetDraining(bool draining);

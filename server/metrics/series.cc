@@ -36,6 +36,7 @@ Metrics::Series::Series(const Build& build, const std::vector<RpcMethod>& method
   AddJobs();
   AddStages();
   AddReasons();
+  AddUpstream();
   AddServer(build);
   AddRpcs(methods);
 }
@@ -94,6 +95,17 @@ void Metrics::Series::AddReasons() {
     const int group = static_cast<int>(counted.group);
     reasons[counted.reason] =
         &families[group]->Add({{std::string(kLabels[group]), Label(counted.label)}});
+  }
+}
+
+void Metrics::Series::AddUpstream() {
+  auto& requests = Counters(*registry, "linchpin_upstream_requests_total",
+                            "Requests to stores, each attempt, by scheme and class of status");
+  for (const std::string_view scheme : UpstreamSchemes()) {
+    for (const std::string_view code_class : CodeClasses()) {
+      upstream[scheme].push_back(
+          &requests.Add({{"scheme", Label(scheme)}, {"code_class", Label(code_class)}}));
+    }
   }
 }
 

@@ -40,6 +40,7 @@ struct Metrics::Series {
   prometheus::Gauge* admission_reserved = nullptr;
   prometheus::Gauge* admission_limit = nullptr;
   std::map<Reason, prometheus::Counter*> reasons;
+  std::map<std::string_view, std::vector<prometheus::Counter*>> upstream;  // by scheme and class
   prometheus::Gauge* last_success = nullptr;
   prometheus::Gauge* draining = nullptr;
   std::map<std::string, Rpc, std::less<>> rpcs;  // by "/service/method"
@@ -48,6 +49,7 @@ struct Metrics::Series {
   void AddJobs();
   void AddStages();
   void AddReasons();
+  void AddUpstream();
   void AddServer(const Build& build);
   void AddRpcs(const std::vector<RpcMethod>& methods);
 };

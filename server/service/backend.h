@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "jobs/job_runner.h"
 #include "jobs/ticker.h"
@@ -25,6 +27,7 @@ struct Backend {
   Ticker& ticker;
   int threads = 1;  // that one job may use
   uint64_t max_artifact_bytes = uint64_t{1} << 30;
+  std::vector<std::string> uri_schemes = {"file"};  // that paths in calls may have
   // A stream that stands still for so long, in either direction, is ended.
   std::chrono::milliseconds idle_timeout{60'000};
   // A caller hears something at least so often.

@@ -6,6 +6,7 @@
 #include "detect/notes.h"
 #include "fmt/format.h"
 #include "service/status_conversion.h"
+#include "storage/uri.h"
 
 namespace linchpin {
 namespace {
@@ -117,10 +118,12 @@ void AddAll(const Items& items, Message* messages) {
 }  // namespace
 
 absl::Status RequirePath(std::string_view field, std::string_view path) {
-  if (path.starts_with('/') && path.find('\0') == std::string_view::npos) return absl::OkStatus();
+  const bool leads = path.starts_with('/') || IsUri(path);
+  if (leads && path.find('\0') == std::string_view::npos) return absl::OkStatus();
   return Error(Reason::kOptionInvalid, field,
-               path.empty() ? "it is missing" : fmt::format("\"{}\" is not an absolute path", path),
-               "give an absolute path on the server");
+               path.empty() ? "it is missing"
+                            : fmt::format("\"{}\" is neither an absolute path nor a URI", path),
+               "give an absolute path on the server, or a URI that it takes");
 }
 
 absl::StatusOr<QuantizeOptions> FromProto(const v1::QuantizationOptions& options) {

@@ -27,7 +27,7 @@ absl::StatusOr<TokenSource> FromProto(const v1::TokenSource& source, std::string
 absl::StatusOr<CompressOptions> FromProto(const v1::DetectionOptions& detection,
                                           const v1::QuantizationOptions& quantization);
 
-// OPTION_INVALID unless `path` is there and absolute.
+// OPTION_INVALID unless `path` is there and absolute, or a URI.
 absl::Status RequirePath(std::string_view field, std::string_view path);
 
 v1::Progress ToProto(const Progress& progress);

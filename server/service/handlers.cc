@@ -13,7 +13,7 @@ namespace {
 absl::Status ReserveFor(const std::string& source, JobRun& run) {
   const Backend& backend = run.backend();
   ASSIGN_OR_RETURN(const uint64_t bytes,
-                   backend.engine.estimate_memory(backend.storage, source, backend.threads));
+                   backend.engine.estimate_memory(run.storage(), source, backend.threads));
   return run.Reserve(bytes);
 }
 
@@ -31,7 +31,7 @@ v1::GetCapabilitiesResponse Capabilities(const Backend& backend) {
   for (const std::string& family : backend.engine.families) response.add_families(family);
   AddNames(response.mutable_schemes(), Scheme::kW4A16);
   response.add_formats("compressed-tensors");
-  response.add_uri_schemes("file");
+  for (const std::string& scheme : backend.uri_schemes) response.add_uri_schemes(scheme);
   response.set_max_message_bytes(kMaxMessageBytes);
   response.set_max_artifact_bytes(backend.max_artifact_bytes);
   response.set_chunk_bytes(kChunkBytes);
@@ -46,14 +46,14 @@ absl::StatusOr<v1::PlanCompressionResponse> Handle(const v1::PlanCompressionRequ
   RETURN_IF_ERROR(RequirePath("source", request.source()));
   ASSIGN_OR_RETURN(const QuantizeOptions options, FromProto(request.quantization()));
   ASSIGN_OR_RETURN(const uint64_t memory, backend.engine.estimate_memory(
-                                              backend.storage, request.source(), backend.threads));
+                                              run.storage(), request.source(), backend.threads));
   ASSIGN_OR_RETURN(const linchpin::Plan plan,
-                   backend.engine.plan(backend.storage, request.source(), options));
+                   backend.engine.plan(run.storage(), request.source(), options));
   if (!request.destination().empty()) {
     RETURN_IF_ERROR(RequirePath("destination", request.destination()));
     // Dropped without a commit, which leaves nothing behind.
     RETURN_IF_ERROR(
-        backend.storage.CreateDirectory(request.destination(), /*overwrite=*/false).status());
+        run.storage().CreateDirectory(request.destination(), /*overwrite=*/false).status());
   }
   v1::PlanCompressionResponse response = ToProto(plan);
   response.set_memory_bytes(memory);
@@ -66,8 +66,8 @@ absl::StatusOr<v1::DetectSuperWeightsResponse> Handle(const v1::DetectSuperWeigh
   RETURN_IF_ERROR(RequirePath("source", request.source()));
   ASSIGN_OR_RETURN(const DetectRequest options, FromProto(request.detection()));
   RETURN_IF_ERROR(ReserveFor(request.source(), run));
-  ASSIGN_OR_RETURN(const Detection found, backend.engine.detect(backend.storage, request.source(),
-                                                                options, run.Context()));
+  ASSIGN_OR_RETURN(const Detection found,
+                   backend.engine.detect(run.storage(), request.source(), options, run.Context()));
   backend.metrics.SuperWeightsDetected(static_cast<int64_t>(found.super_weights.size()));
   v1::DetectSuperWeightsResponse response;
   *response.mutable_result()->mutable_detection() = ToProto(found);
@@ -87,7 +87,7 @@ absl::StatusOr<v1::EvaluateCompressionResponse> Handle(
   RETURN_IF_ERROR(ReserveFor(request.source(), run));
   ASSIGN_OR_RETURN(
       const Evaluation evaluation,
-      backend.engine.evaluate(backend.storage, request.source(), tokens, windows, run.Context()));
+      backend.engine.evaluate(run.storage(), request.source(), tokens, windows, run.Context()));
   v1::EvaluateCompressionResponse response;
   *response.mutable_result() = ToProto(evaluation);
   return response;
@@ -102,7 +102,7 @@ absl::StatusOr<v1::CompressModelResponse> Handle(const v1::CompressModelRequest&
   options.overwrite = request.overwrite();
   RETURN_IF_ERROR(ReserveFor(request.source(), run));
   ASSIGN_OR_RETURN(const CompressResult result,
-                   backend.engine.compress(backend.storage, request.source(), backend.storage,
+                   backend.engine.compress(run.storage(), request.source(), run.storage(),
                                            request.destination(), options, run.Context()));
   run.CountCompression(result);
   v1::CompressModelResponse response;
@@ -115,7 +115,7 @@ absl::StatusOr<v1::VerifyArtifactResponse> Handle(const v1::VerifyArtifactReques
   const Backend& backend = run.backend();
   RETURN_IF_ERROR(RequirePath("directory", request.directory()));
   ASSIGN_OR_RETURN(const VerifyReport report,
-                   backend.engine.verify(backend.storage, request.directory(), run.Context()));
+                   backend.engine.verify(run.storage(), request.directory(), run.Context()));
   if (!report.mismatches.empty()) backend.metrics.CountReason(Reason::kVerifyMismatch);
   v1::VerifyArtifactResponse response;
   *response.mutable_result() = ToProto(report);
@@ -127,7 +127,7 @@ absl::StatusOr<v1::CreateDemoModelResponse> Handle(const v1::CreateDemoModelRequ
   const Backend& backend = run.backend();
   RETURN_IF_ERROR(RequirePath("destination", request.destination()));
   ASSIGN_OR_RETURN(const uint64_t bytes,
-                   backend.engine.write_demo_model(backend.storage, request.destination()));
+                   backend.engine.write_demo_model(run.storage(), request.destination()));
   v1::CreateDemoModelResponse response;
   response.set_bytes(bytes);
   return response;

@@ -32,7 +32,10 @@ absl::StatusOr<std::shared_ptr<JobRun>> JobRun::Admit(const Backend& backend, Jo
 }
 
 JobRun::JobRun(const Backend& backend, JobKind kind, std::shared_ptr<Job> job)
-    : backend_(backend), kind_(kind), job_(std::move(job)) {
+    : backend_(backend),
+      kind_(kind),
+      job_(std::move(job)),
+      storage_(backend.storage.UntilStopped(job_->stop_token())) {
   backend_.metrics.JobStarted(kind_);
 }
 

@@ -25,6 +25,8 @@ class JobRun : public RunObserver {
   const Backend& backend() const { return backend_; }
   // What the engine is told; must not outlive this.
   RunContext Context();
+  // Where paths in the call lead; what it waits for ends with the job.
+  const Storage& storage() const { return storage_ ? *storage_ : backend_.storage; }
   std::stop_token stop_token() const { return job_->stop_token(); }
   void RequestStop() { job_->RequestStop(); }
   // Reserves memory: BUSY or EXCEEDS_SERVER_LIMIT.
@@ -52,6 +54,7 @@ class JobRun : public RunObserver {
   const Backend& backend_;
   const JobKind kind_;
   const std::shared_ptr<Job> job_;
+  const std::unique_ptr<Storage> storage_;  // null where the backend's does
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::mutex mutex_;
   std::optional<Progress> progress_;

@@ -16,6 +16,8 @@ std::string Storage::Canonical(std::string_view path) const {
   return normal;
 }
 
+std::unique_ptr<Storage> Storage::UntilStopped(const std::stop_token&) const { return nullptr; }
+
 absl::StatusOr<std::string> ReadText(const Storage& storage, std::string_view path,
                                      uint64_t limit) {
   ASSIGN_OR_RETURN(const std::unique_ptr<ReadableFile> file, storage.Open(path));

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,7 +38,8 @@ class WritableFile {
  public:
   virtual ~WritableFile() = default;
   virtual absl::Status WriteAt(uint64_t offset, absl::Span<const std::byte> bytes) = 0;
-  // Reads back what was written, to digest it.
+  // Reads back what was written, to digest it.  A store of objects can do so
+  // only once the whole file is written.
   virtual absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const = 0;
 };
 
@@ -76,6 +78,9 @@ class Storage {
   // Refuses with OUTPUT_EXISTS at once if `path` exists and `overwrite` is false.
   virtual absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(
       std::string_view path, bool overwrite) const = 0;
+  // The same store for one job: what waits for a network ends with CANCELLED
+  // within a second of a stop.  Null where nothing waits for long.
+  virtual std::unique_ptr<Storage> UntilStopped(const std::stop_token& stop) const;
 };
 
 // The whole of a small file as text.  Files larger than `limit` bytes are

@@ -33,6 +33,10 @@ TEST(ServerOptions, DefaultsAreSafe) {
   EXPECT_TRUE(options.storage.read_roots.empty());
   EXPECT_TRUE(options.storage.write_roots.empty());
   EXPECT_FALSE(options.storage.allow_symlinks);
+  EXPECT_TRUE(options.remote.prefixes.read.empty());
+  EXPECT_TRUE(options.remote.prefixes.write.empty());
+  EXPECT_TRUE(options.remote.allowed_addresses.empty());
+  EXPECT_FALSE(options.remote.s3_instance_metadata);
   EXPECT_FALSE(options.tls.given());
   EXPECT_GE(options.threads, 1);
   EXPECT_GT(options.max_memory, uint64_t{16} << 20);

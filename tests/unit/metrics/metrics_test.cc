@@ -41,6 +41,25 @@ class MetricsTest : public testing::Test {
                    {{"linchpin.v1.CompressionService", "CompressModel", "server_stream"}}};
 };
 
+TEST_F(MetricsTest, CountsRequestsToStoresByClassOfStatus) {
+  const std::string name = "linchpin_upstream_requests_total";
+  for (const char* scheme : {"s3", "gs", "https", "hf"}) {
+    for (const char* code : {"2xx", "3xx", "4xx", "5xx", "error"}) {
+      EXPECT_EQ(Get(name, {scheme, code}), 0);
+    }
+  }
+  for (const int status : {200, 206, 301, 404, 503, 0, 99, 700}) {
+    metrics_.UpstreamRequest("s3", status);
+  }
+  metrics_.UpstreamRequest("ftp", 200);
+  EXPECT_EQ(Get(name, {"\"s3\"", "2xx"}), 2);
+  EXPECT_EQ(Get(name, {"\"s3\"", "3xx"}), 1);
+  EXPECT_EQ(Get(name, {"\"s3\"", "4xx"}), 1);
+  EXPECT_EQ(Get(name, {"\"s3\"", "5xx"}), 1);
+  EXPECT_EQ(Get(name, {"\"s3\"", "error"}), 3);
+  EXPECT_EQ(metrics_.Text().find("ftp"), std::string::npos);
+}
+
 TEST_F(MetricsTest, EverySeriesStandsAtZeroFromTheStart) {
   for (int kind = 0; kind < kJobKindCount; ++kind) {
     const std::string label = "kind=\"" + std::string(NameOf(static_cast<JobKind>(kind))) + "\"";

@@ -140,9 +140,10 @@ TEST(DetectionOptionsFromProto, AProofNeedsNoTokens) {
   EXPECT_EQ(request->prompt.ids.at(0).at(0), 3);
 }
 
-TEST(RequirePath, TakesAbsolutePathsOnly) {
+TEST(RequirePath, TakesAbsolutePathsAndUrisOnly) {
   EXPECT_TRUE(RequirePath("source", "/models/m").ok());
-  for (const std::string& path : {std::string(), std::string("relative"), std::string("s3://b/k"),
+  EXPECT_TRUE(RequirePath("source", "s3://b/k").ok());
+  for (const std::string& path : {std::string(), std::string("relative"), std::string("s3:/b/k"),
                                   std::string("/with\0nul", 9)}) {
     EXPECT_EQ(ReasonOf(RequirePath("source", path)), Reason::kOptionInvalid) << path;
   }

@@ -1,0 +1,137 @@
+"""Models in S3, through the command line and a server that may use one prefix of one bucket."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import time
+
+import pytest
+
+from conftest import ROOT, CommandLine
+
+SECRET = "S3RVER"
+
+
+@pytest.fixture(name="bucket", scope="module")
+def bucket_fixture(tmp_path_factory):
+    """(endpoint of a real S3 server that checks signatures, the folder of its bucket)."""
+    data = tmp_path_factory.mktemp("s3") / "data"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        ["node", ROOT / "tests/support/start_s3rver.cjs", data, str(port)],
+        env={**os.environ, "NODE_PATH": str(ROOT / "build/s3rver/node_modules")})
+    for _ in range(200):
+        assert server.poll() is None, "tests/run.sh installs s3rver"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}", data / "models"
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture(name="roots")
+def roots_fixture(tmp_path):
+    (tmp_path / "local").mkdir()
+    return tmp_path / "local"
+
+
+@pytest.fixture(name="server")
+def server_fixture(start_server, bucket, roots, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "S3RVER")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    return start_server("--write-root", roots, "--s3-endpoint", bucket[0],
+                        "--write-prefix", "s3://models/work", "--read-prefix", "s3://models/shared")
+
+
+@pytest.fixture(name="call")
+def call_fixture(server):
+    return CommandLine("--quiet", "--endpoint", server.endpoint)
+
+
+def objects(bucket, place):
+    """{name: bytes} of what the bucket holds below a key, hidden keys among it."""
+    top = bucket[1] / place
+    suffix = "._S3rver_object"
+    return {str(path.relative_to(top)).removesuffix(suffix): path.read_bytes()
+            for path in sorted(top.rglob("*" + suffix))}
+
+
+def test_a_model_goes_from_s3_to_s3_as_from_disk_to_disk(call, bucket, roots, server):
+    assert call("capabilities", "--json").json["uri_schemes"] == ["file", "s3"]
+    call("demo-model", "s3://models/work/model")
+    call("demo-model", roots / "model")
+    call("compress", "s3://models/work/model", "s3://models/work/out")
+    call("compress", f"file://{roots}/model", f"file://{roots}/out")
+    local = {path.name: path.read_bytes() for path in (roots / "out").iterdir()}
+    assert objects(bucket, "work/out") == local
+    call("verify", "s3://models/work/out")
+    counted = server.metrics()
+    assert counted['linchpin_upstream_requests_total{code_class="2xx",scheme="s3"}'] > 10
+    assert counted['linchpin_upstream_requests_total{code_class="5xx",scheme="s3"}'] == 0
+
+
+def test_what_stands_there_is_kept_unless_told_otherwise(call, bucket):
+    call("demo-model", "s3://models/work/kept/model")
+    call("compress", "s3://models/work/kept/model", "s3://models/work/kept/out")
+    before = objects(bucket, "work/kept/out")
+    refused = call.run("compress", "s3://models/work/kept/model", "s3://models/work/kept/out",
+                       "--scale", "minmax")
+    assert refused.error.endswith("[OUTPUT_EXISTS]")
+    assert objects(bucket, "work/kept/out") == before
+    call("compress", "s3://models/work/kept/model", "s3://models/work/kept/out", "--overwrite",
+         "--scale", "minmax")
+    after = objects(bucket, "work/kept/out")
+    assert after.keys() == before.keys() and after != before
+    # A destination that meets its source would destroy it.
+    refused = call.run("compress", "s3://models/work/kept/model/", "s3://models/work/kept/model",
+                       "--overwrite")
+    assert refused.error.endswith("[OPTION_INVALID]")
+
+
+@pytest.mark.parametrize("uri", [
+    "s3://models/elsewhere/model", "s3://models/workshop", "s3://models/work/../elsewhere",
+    "s3://other/work/model", "gs://models/work/model", "https://127.0.0.1/model",
+    "http://169.254.169.254/latest", "hf://owner/model", "ftp://models/work", "file:///etc",
+])
+def test_what_no_prefix_covers_is_refused_without_a_look(call, server, uri):
+    refused = call.run("detect", uri)
+    assert refused.code == 42
+    assert refused.error.endswith("[PATH_NOT_ALLOWED]")
+    asked = [value for name, value in server.metrics().items() if "upstream_requests" in name]
+    assert len(asked) == 20 and sum(asked) == 0
+    assert server.metrics()['linchpin_security_rejections_total{reason="path_not_allowed"}'] == 1
+
+
+def test_a_prefix_for_reading_is_not_written(call, bucket):
+    refused = call.run("demo-model", "s3://models/shared/model")
+    assert refused.error.endswith("[PATH_NOT_ALLOWED]")
+    assert objects(bucket, "shared") == {}
+    absent = call.run("detect", "s3://models/shared/model")
+    assert absent.error.endswith("[SOURCE_NOT_FOUND]")
+
+
+def test_wrong_keys_say_so_and_the_secret_stays_one(start_server, bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "S3RVER")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    server = start_server("--s3-endpoint", bucket[0], "--read-prefix", "s3://models/work",
+                          "--log-level", "debug")
+    refused = CommandLine("--endpoint", server.endpoint).run("detect", "s3://models/work/model")
+    assert "[PATH_NOT_ALLOWED]" in refused.err and "credentials" in refused.err
+    server.stop()
+    said = refused.err + refused.out + "".join(
+        pathlib.Path(log).read_text(encoding="utf-8") for log in tmp_path.glob("server-*.log"))
+    assert "planted-secret" not in said
+
+
+def test_prefixes_that_are_none_are_told_at_the_start(tmp_path):
+    program = CommandLine().program.parent / "linchpin-server"
+    for prefix in ("models/work", "ftp://x", "file:///x", "s3://", "s3://a/../b"):
+        result = subprocess.run([program, "--listen", f"unix:{tmp_path}/s", "--metrics", "off",
+                                 "--read-prefix", prefix], capture_output=True, text=True,
+                                check=False, timeout=30)
+        assert result.returncode == 1 and "[OPTION_INVALID]" in result.stderr, prefix
