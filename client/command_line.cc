@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "CLI/CLI.hpp"
+#include "client/enum_names.h"
 #include "client/errors.h"
 
 namespace linchpin {
@@ -43,12 +44,19 @@ void AddQuantization(CLI::App* command, QuantizationChoices& choices) {
     command->add_option(name, value, help)->check(CLI::IsMember(values))->capture_default_str();
   };
   choice("--format", choices.format, "Layout of the output", {"compressed-tensors"});
-  choice("--scheme", choices.scheme, "What a weight becomes", {"w4a16"});
+  choice("--scheme", choices.scheme, "What a weight becomes", SchemeNames());
   choice("--group-size", choices.group_size, "Elements per scale",
          {"auto", "32", "64", "128", "channel"});
-  choice("--scale", choices.scale, "Where a group's scale comes from", {"signed", "minmax"});
-  choice("--preserve", choices.preserve, "How a super weight survives",
-         {"tensor", "scale", "none"});
+  command->add_flag("--asymmetric", choices.asymmetric, "Codes around a zero point per group");
+  choice("--scale", choices.scale, "Where a group's scale comes from", ScaleRuleNames());
+  choice("--preserve", choices.preserve, "How a super weight survives", PreserveNames());
+  command->add_option("--ignore", choices.ignore,
+                      "Modules that stay as they are; * for any part; may be given again");
+  command->add_option("--include", choices.include,
+                      "Quantize these modules only; * for any part; may be given again");
+  command->add_option("--calibration", choices.calibration_file,
+                      "Tokens that tell which input channels matter, in place of the built-in "
+                      "ones: a text, or as FILE.json an array of arrays of ids");
 }
 
 void AddDetect(CLI::App& app, CommandLine& line) {

@@ -39,8 +39,12 @@ struct QuantizationChoices {
   std::string scheme = "w4a16";
   std::string format = "compressed-tensors";
   std::string group_size = "auto";
-  std::string scale = "signed";
+  bool asymmetric = false;
+  std::string scale = "importance";
   std::string preserve = "tensor";
+  std::vector<std::string> ignore;
+  std::vector<std::string> include;
+  std::string calibration_file;  // JSON array of arrays of ids if it is called so, else text
 };
 
 struct CommandLine {

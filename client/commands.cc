@@ -54,8 +54,9 @@ grpc::Status RunPlan(const CommandLine& line, const CallSettings& settings, Outp
   v1::PlanCompressionResponse response;
   request.set_source(ServerPath(line, line.model));
   if (!line.output.empty()) request.set_destination(ServerPath(line, line.output));
-  *request.mutable_quantization() = MakeQuantizationOptions(line.quantization);
-  const grpc::Status status = Call(settings, &Stub::PlanCompression, request, response);
+  grpc::Status status = MakeQuantizationOptions(line.quantization, *request.mutable_quantization());
+  if (status.ok()) status = Call(settings, &Stub::PlanCompression, request, response);
+  if (!status.ok()) return status;
   output.text = line.json ? PlanJson(response) : PlanText(response);
   return status;
 }
@@ -75,12 +76,14 @@ grpc::Status RunDetect(const CommandLine& line, const CallSettings& settings, Ou
 grpc::Status Compress(const CommandLine& line, const CallSettings& settings,
                       const std::string& destination, v1::CompressionResult& result) {
   v1::DetectionOptions detection;
-  const grpc::Status status = MakeDetectionOptions(line, detection);
+  v1::QuantizationOptions quantization;
+  grpc::Status status = MakeDetectionOptions(line, detection);
+  if (status.ok()) status = MakeQuantizationOptions(line.quantization, quantization);
   if (!status.ok()) return status;
   if (line.upload) {
     v1::ArtifactOptions options;
     *options.mutable_detection() = std::move(detection);
-    *options.mutable_quantization() = MakeQuantizationOptions(line.quantization);
+    *options.mutable_quantization() = std::move(quantization);
     return CompressByUpload(settings, options, AbsolutePath(line.model), destination,
                             line.overwrite, result);
   }
@@ -88,7 +91,7 @@ grpc::Status Compress(const CommandLine& line, const CallSettings& settings,
   request.set_source(ServerPath(line, line.model));
   request.set_destination(destination);
   *request.mutable_detection() = std::move(detection);
-  *request.mutable_quantization() = MakeQuantizationOptions(line.quantization);
+  *request.mutable_quantization() = std::move(quantization);
   request.set_overwrite(line.overwrite);
   return Compress(settings, request, result);
 }

@@ -54,7 +54,10 @@ Json TensorJson(const v1::TensorPlan& tensor) {
   return {{"name", tensor.name()},
           {"quantized", tensor.quantized()},
           {"kept_because", tensor.quantized() ? Json(nullptr) : Json(tensor.kept_because())},
+          {"scheme", tensor.quantized() ? Json(NameOf(tensor.scheme())) : Json(nullptr)},
           {"group_size", tensor.quantized() ? Json(tensor.group_size()) : Json(nullptr)},
+          {"asymmetric", tensor.asymmetric()},
+          {"scale", tensor.quantized() ? Json(NameOf(tensor.scale())) : Json(nullptr)},
           {"bytes_in", tensor.bytes_in()},
           {"bytes_out", tensor.bytes_out()}};
 }

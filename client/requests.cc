@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "client/enum_names.h"
 #include "client/errors.h"
 #include "client/local_files.h"
 #include "nlohmann/json.hpp"
@@ -84,19 +85,24 @@ grpc::Status MakeDetectionOptions(const CommandLine& line, v1::DetectionOptions&
   return MakeTokenSource(line.proof.tokens, *options.mutable_proof_tokens());
 }
 
-v1::QuantizationOptions MakeQuantizationOptions(const QuantizationChoices& choices) {
-  v1::QuantizationOptions options;
-  options.set_scheme(v1::SCHEME_W4A16);
+grpc::Status MakeQuantizationOptions(const QuantizationChoices& choices,
+                                     v1::QuantizationOptions& options) {
+  options.set_scheme(SchemeNamed(choices.scheme));
   if (choices.group_size == "channel") {
     options.set_group_size(-1);
   } else if (choices.group_size != "auto") {
     options.set_group_size(std::stoi(choices.group_size));  // one of the listed numbers
   }
-  options.set_scale(choices.scale == "minmax" ? v1::SCALE_RULE_MINMAX : v1::SCALE_RULE_SIGNED);
-  options.set_preserve(choices.preserve == "scale"  ? v1::PRESERVE_SCALE
-                       : choices.preserve == "none" ? v1::PRESERVE_NONE
-                                                    : v1::PRESERVE_TENSOR);
-  return options;
+  options.set_asymmetric(choices.asymmetric);
+  options.set_scale(ScaleRuleNamed(choices.scale));
+  options.set_preserve(PreserveNamed(choices.preserve));
+  options.mutable_ignore()->Add(choices.ignore.begin(), choices.ignore.end());
+  options.mutable_include()->Add(choices.include.begin(), choices.include.end());
+  if (choices.calibration_file.empty()) return grpc::Status::OK;
+  TokenOptions tokens;
+  const bool ids = choices.calibration_file.ends_with(".json");
+  (ids ? tokens.ids_file : tokens.text_file) = choices.calibration_file;
+  return MakeTokenSource(tokens, *options.mutable_calibration());
 }
 
 }  // namespace linchpin

@@ -22,7 +22,8 @@ grpc::Status ParseIdLists(std::string_view file, std::string_view json, v1::Toke
 // Reads the files that the options name.  Leaves `source` empty if none is set.
 grpc::Status MakeTokenSource(const TokenOptions& options, v1::TokenSource& source);
 grpc::Status MakeDetectionOptions(const CommandLine& line, v1::DetectionOptions& options);
-v1::QuantizationOptions MakeQuantizationOptions(const QuantizationChoices& choices);
+grpc::Status MakeQuantizationOptions(const QuantizationChoices& choices,
+                                     v1::QuantizationOptions& options);
 v1::Windows MakeWindows(const WindowOptions& windows);
 
 }  // namespace linchpin

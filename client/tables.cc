@@ -127,14 +127,21 @@ std::string CapabilitiesText(const v1::GetCapabilitiesResponse& c) {
       SizeText(c.chunk_bytes()));
 }
 
+// What a tensor of a plan becomes, in words.
+std::string BecomesText(const v1::TensorPlan& tensor) {
+  if (!tensor.quantized()) return "as it is: " + tensor.kept_because();
+  return fmt::format("{}{}, {} per scale, {}", NameOf(tensor.scheme()),
+                     tensor.asymmetric() ? " asymmetric" : "", tensor.group_size(),
+                     NameOf(tensor.scale()));
+}
+
 std::string PlanText(const v1::PlanCompressionResponse& plan) {
   Rows rows = {{"tensor", "in", "out", "becomes"}};
   for (const v1::TensorPlan& tensor : plan.tensors()) {
     rows.push_back({tensor.name(), SizeText(tensor.bytes_in()), SizeText(tensor.bytes_out()),
-                    tensor.quantized() ? fmt::format("4 bit, {} per scale", tensor.group_size())
-                                       : "as it is: " + tensor.kept_because()});
+                    BecomesText(tensor)});
   }
-  return TableText(rows) + SizesText(plan.bytes_in(), plan.bytes_out()) +
+  return TableText(rows) + SizesText(plan.bytes_in(), plan.bytes_out()) + NotesText(plan.notes()) +
          fmt::format("groups          {}\nmemory          {}\n", GroupText(plan.group_size()),
                      SizeText(plan.memory_bytes()));
 }

@@ -55,12 +55,14 @@ class SideFiles {
 };
 
 absl::StatusOr<std::vector<TensorRecord>> WriteTensors(const Checkpoint& checkpoint,
-                                                       const Plan& plan, const ShardFiles& shards,
+                                                       const Plan& plan,
+                                                       const Importance* importance,
+                                                       const ShardFiles& shards,
                                                        const RunContext& context) {
   ProgressMeter meter(Stage::kQuantize, plan.bytes_in(), context);
   std::vector<TensorRecord> records(plan.rows.size());
   RETURN_IF_ERROR(ForEachIndex(context.threads, records.size(), [&](size_t i) -> absl::Status {
-    ASSIGN_OR_RETURN(records[i], WriteTensor(checkpoint, plan.rows[i], plan.options.scale,
+    ASSIGN_OR_RETURN(records[i], WriteTensor(checkpoint, plan.rows[i], importance,
                                              shards.SlotsOf(i), context, meter));
     return absl::OkStatus();
   }));
@@ -132,10 +134,11 @@ absl::StatusOr<std::vector<KeptWeight>> ReadBackAll(const Checkpoint& checkpoint
 
 absl::StatusOr<ArtifactRecord> WriteCompressedTensors(const Checkpoint& checkpoint,
                                                       const Plan& plan, OutputDirectory& output,
-                                                      const RunContext& context) {
+                                                      const RunContext& context,
+                                                      const Importance* importance) {
   ASSIGN_OR_RETURN(const ShardFiles shards, ShardFiles::Create(checkpoint, plan, output));
   ArtifactRecord record;
-  ASSIGN_OR_RETURN(record.tensors, WriteTensors(checkpoint, plan, shards, context));
+  ASSIGN_OR_RETURN(record.tensors, WriteTensors(checkpoint, plan, importance, shards, context));
   ASSIGN_OR_RETURN(record.kept, ReadBackAll(checkpoint, plan, shards));
 
   SideFiles side(output);

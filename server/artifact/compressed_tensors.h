@@ -1,8 +1,7 @@
-// Writes a compressed model directory: compressed-tensors, `pack-quantized`.
+// Writes a compressed model directory: compressed-tensors.
 //
-// Loads in vLLM, SGLang and transformers.  Per quantized linear layer [N, K]
-// with prefix = module name: `weight_packed` I32 [N, K/8], `weight_scale` in
-// the model's dtype [N, K/g], `weight_shape` I64 [2].  Shard names are kept,
+// Loads in vLLM, SGLang and transformers.  quantize/packed_tensors.h says what a
+// quantized linear layer is stored as.  Shard names are kept,
 // config.json gains `quantization_config`, an index is written where the source
 // had one, Checkpoint::other_files are copied unchanged, but for the manifest of
 // an earlier run.
@@ -37,10 +36,11 @@ struct ArtifactRecord {
 // threads take tensors one by one and stream them in row slabs, so that memory
 // is threads x slab.  NOT_FINITE names tensor and index.  Nothing is visible
 // until the caller commits `output`.  Reports the stages quantize (tensors) and
-// artifact (the other files, digests).
+// artifact (the other files, digests).  `importance` may be null.
 absl::StatusOr<ArtifactRecord> WriteCompressedTensors(const Checkpoint& checkpoint,
                                                       const Plan& plan, OutputDirectory& output,
-                                                      const RunContext& context);
+                                                      const RunContext& context,
+                                                      const Importance* importance = nullptr);
 
 // config.json with `quantization_config` for the plan.  CONFIG_INVALID for a
 // text that is no JSON object, FEATURE_UNSUPPORTED where it has one already.

@@ -19,10 +19,14 @@ Json ToJson(const std::vector<FileRecord>& files) {
 }
 
 Json ToJson(const QuantizeOptions& options) {
-  return {{"scheme", std::string(NameOf(options.scheme))},
+  return {{"format", std::string(NameOf(options.format))},
+          {"scheme", std::string(NameOf(options.scheme))},
           {"group_size", std::string(GroupSizeName(options.group_size))},
+          {"asymmetric", options.asymmetric},
           {"scale", std::string(NameOf(options.scale))},
-          {"preserve", std::string(NameOf(options.preserve))}};
+          {"preserve", std::string(NameOf(options.preserve))},
+          {"ignore", options.ignore},
+          {"include", options.include}};
 }
 
 Json ToJson(const KeptWeight& kept) {
@@ -36,15 +40,23 @@ Json ToJson(const KeptWeight& kept) {
           {"exact", kept.exact}};
 }
 
-Json ToJson(const TensorRecord& tensor, const PlanRow& row, Scheme scheme) {
+Json ToJson(const std::optional<CalibrationRecord>& calibration) {
+  if (!calibration) return nullptr;
+  return {{"origin", std::string(NameOf(calibration->origin))}, {"tokens", calibration->tokens}};
+}
+
+Json ToJson(const TensorRecord& tensor, const PlanRow& row) {
   Json json = {{"name", tensor.name},           {"action", tensor.action},
                {"kept_because", nullptr},       {"scheme", nullptr},
-               {"group_size", nullptr},         {"bytes_in", tensor.bytes_in},
-               {"bytes_out", tensor.bytes_out}, {"max_error", tensor.max_error},
-               {"rms_error", tensor.rms_error}, {"sha256", tensor.sha256}};
+               {"group_size", nullptr},         {"scale", nullptr},
+               {"bytes_in", tensor.bytes_in},   {"bytes_out", tensor.bytes_out},
+               {"max_error", tensor.max_error}, {"rms_error", tensor.rms_error},
+               {"outputs", Json::array()},      {"sha256", tensor.sha256}};
+  for (const TensorInfo& output : row.outputs) json["outputs"].push_back(output.name);
   if (row.quantized) {
-    json["scheme"] = std::string(NameOf(scheme));
+    json["scheme"] = std::string(NameOf(row.scheme));
     json["group_size"] = row.group_size;
+    json["scale"] = std::string(NameOf(row.scale));
   } else {
     json["kept_because"] = row.kept_because;
   }
@@ -55,7 +67,7 @@ Json TensorsOf(const ManifestInput& input) {
   Json list = Json::array();
   const std::vector<TensorRecord>& tensors = input.artifact->tensors;
   for (size_t i = 0; i < tensors.size() && i < input.plan->rows.size(); ++i) {
-    list.push_back(ToJson(tensors[i], input.plan->rows[i], input.plan->options.scheme));
+    list.push_back(ToJson(tensors[i], input.plan->rows[i]));
   }
   return list;
 }
@@ -69,12 +81,13 @@ Json BuildManifest(const ManifestInput& input) {
   manifest["tool"] = {{"name", "linchpin"}, {"version", LINCHPIN_VERSION}};
   manifest["source"] = {{"name", input.source_name}, {"files", ToJson(input.source_files)}};
   manifest["options"] = ToJson(plan.options);
+  manifest["calibration"] = ToJson(input.calibration);
   manifest["detection"] = DetectionToJson(*input.detection);
   manifest["super_weights"] = Json::array();
   for (const KeptWeight& kept : input.kept) manifest["super_weights"].push_back(ToJson(kept));
   manifest["notes"] = plan.notes;
   manifest["tensors"] = TensorsOf(input);
-  manifest["output"] = {{"format", "compressed-tensors"},
+  manifest["output"] = {{"format", std::string(NameOf(plan.options.format))},
                         {"bytes_in", plan.bytes_in()},
                         {"bytes_out", plan.bytes_out()},
                         {"files", ToJson(input.artifact->files)}};

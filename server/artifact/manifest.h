@@ -6,6 +6,8 @@
 // bytes.  Schema: linchpin.schema.json beside this file.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +27,12 @@ Json DetectionToJson(const Detection& detection);
 // where it is not finite.
 Json ShortestNumber(float value);
 
+// The tokens that told which input channels matter.
+struct CalibrationRecord {
+  TokenOrigin origin = TokenOrigin::kGiven;
+  int64_t tokens = 0;
+};
+
 struct ManifestInput {
   std::string source_name;  // the last component of the source's path
   std::vector<FileRecord> source_files;
@@ -32,6 +40,7 @@ struct ManifestInput {
   const Detection* detection = nullptr;
   const ArtifactRecord* artifact = nullptr;
   std::vector<KeptWeight> kept;  // as ArtifactRecord::kept
+  std::optional<CalibrationRecord> calibration = std::nullopt;
 };
 
 Json BuildManifest(const ManifestInput& input);

@@ -108,6 +108,12 @@ absl::StatusOr<TensorClaim> ReadTensor(const Field& field) {
   if (!claim.quantized && action_name != "preserved" && action_name != "copied") {
     return action.Wrong("not one of quantized, preserved, copied");
   }
+  ASSIGN_OR_RETURN(const Field outputs, field.Get("outputs"));
+  ASSIGN_OR_RETURN(const std::vector<Field> items, outputs.Items());
+  for (const Field& item : items) {
+    ASSIGN_OR_RETURN(std::string output, item.Text());
+    claim.outputs.push_back(std::move(output));
+  }
   ASSIGN_OR_RETURN(const Field digest, field.Get("sha256"));
   ASSIGN_OR_RETURN(claim.sha256, digest.Digest());
   return claim;

@@ -14,7 +14,8 @@ namespace linchpin {
 struct TensorClaim {
   std::string name;  // of the source tensor
   bool quantized = false;
-  std::string sha256;
+  std::vector<std::string> outputs;  // names of the tensors that hold it
+  std::string sha256;                // of their bytes in this order
 };
 
 struct ManifestClaims {

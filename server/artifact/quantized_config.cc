@@ -6,9 +6,15 @@ namespace {
 
 constexpr std::string_view kKey = "quantization_config";
 
+std::string TypeOf(const SchemeTraits& scheme) {
+  return scheme.codes == CodeKind::kFloat8 ? "float" : "int";
+}
+
 // Exactly these keys: consumers refuse others.
 Json WeightsOf(const Plan& plan) {
-  Json weights = {{"num_bits", 4}, {"type", "int"}, {"symmetric", true}};
+  const SchemeTraits& scheme = TraitsOf(plan.options.scheme);
+  Json weights = {
+      {"num_bits", scheme.bits}, {"type", TypeOf(scheme)}, {"symmetric", !plan.options.asymmetric}};
   if (plan.group_size > 0) {
     weights["strategy"] = "group";
     weights["group_size"] = plan.group_size;
@@ -19,10 +25,20 @@ Json WeightsOf(const Plan& plan) {
   return weights;
 }
 
+// Each token's own scale, when it comes.
+Json ActivationsOf(const SchemeTraits& scheme) {
+  if (!scheme.rounds_activations) return nullptr;
+  return {{"num_bits", scheme.bits},
+          {"type", TypeOf(scheme)},
+          {"symmetric", true},
+          {"strategy", "token"},
+          {"dynamic", true}};
+}
+
 Json GroupOf(const Plan& plan) {
   Json group = Json::object();
   group["targets"] = Json::array({"Linear"});
-  group["input_activations"] = nullptr;
+  group["input_activations"] = ActivationsOf(TraitsOf(plan.options.scheme));
   group["output_activations"] = nullptr;
   group["weights"] = WeightsOf(plan);
   return group;
@@ -42,7 +58,7 @@ absl::StatusOr<Json> QuantizedConfig(std::string_view config_text, const Plan& p
   }
   Json quantization = Json::object();
   quantization["quant_method"] = "compressed-tensors";
-  quantization["format"] = "pack-quantized";
+  quantization["format"] = std::string(TraitsOf(plan.options.scheme).compressed_format);
   quantization["quantization_status"] = "compressed";
   quantization["ignore"] = plan.ignored_modules;
   quantization["config_groups"] = Json::object();

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "fmt/format.h"
 #include "tensor/float16.h"
+#include "tensor/float8.h"
 
 namespace linchpin {
 namespace {
@@ -47,38 +48,129 @@ absl::StatusOr<float> ReadPlain(const StoredBytes& tensor, const WeightPosition&
   return ReadElement(tensor, position.row * columns + position.column);
 }
 
-absl::StatusOr<float> ReadPacked(const StoredBytes& packed, const StoredBytes& scale,
-                                 const WeightPosition& position) {
-  if (packed.info.dtype != DType::kI32 || packed.info.shape.size() != 2) {
-    return Malformed(packed.info, "not a matrix of packed words");
+// Several codes to a word, 4 or 8 bits each, along a dimension of [rows, columns].
+struct PackedCodes {
+  const StoredBytes& words;
+  int bits = 4;
+
+  int64_t per_word() const { return 32 / bits; }
+
+  // The code in field `field` of word `index`, as a signed number.
+  absl::StatusOr<float> At(int64_t index, int64_t field) const {
+    std::byte bytes[4];
+    RETURN_IF_ERROR(words.read(static_cast<uint64_t>(4 * index), {bytes, 4}));
+    uint32_t word = 0;
+    std::memcpy(&word, bytes, 4);
+    const uint32_t code = word >> (bits * field) & ((1U << bits) - 1);
+    return static_cast<float>(static_cast<int>(code) - (1 << (bits - 1)));
   }
-  const int64_t words = packed.info.shape[1];
-  if (words > std::numeric_limits<int64_t>::max() / 8) return Malformed(packed.info, "too wide");
-  const int64_t columns = 8 * words;
-  RETURN_IF_ERROR(CheckMatrix(packed.info, position, columns));
+};
+
+// The tensors that stand for one weight.
+struct Quantized {
+  StoredBytes codes;
+  StoredBytes scale;
+  std::optional<StoredBytes> zero_point;
+};
+
+absl::Status CheckWords(const TensorInfo& info) {
+  if (info.dtype != DType::kI32 || info.shape.size() != 2) {
+    return Malformed(info, "not a matrix of packed words");
+  }
+  if (info.shape[1] > std::numeric_limits<int64_t>::max() / 8) return Malformed(info, "too wide");
+  return absl::OkStatus();
+}
+
+// Groups of a row, from the scales [rows, groups].
+absl::StatusOr<int64_t> GroupsOf(const StoredBytes& scale, int64_t rows, int64_t columns) {
   if (!IsFloatWeight(scale.info.dtype) || scale.info.shape.size() != 2) {
     return Malformed(scale.info, "not a matrix of scales");
   }
   const int64_t groups = scale.info.shape[1];
-  if (scale.info.shape[0] != packed.info.shape[0] || groups <= 0 || columns % groups != 0) {
+  if (scale.info.shape[0] != rows || groups <= 0 || columns % groups != 0) {
     return Malformed(scale.info, fmt::format("does not fit rows of {}", columns));
   }
-  std::byte bytes[4];
-  const int64_t word = position.row * words + position.column / 8;
-  RETURN_IF_ERROR(packed.read(static_cast<uint64_t>(4 * word), {bytes, 4}));
-  uint32_t codes = 0;
-  std::memcpy(&codes, bytes, 4);
-  const int code = static_cast<int>(codes >> (4 * (position.column % 8)) & 15) - 8;
+  return groups;
+}
+
+absl::StatusOr<float> ReadZeroPoint(const StoredBytes& zero_point, int bits, int64_t row,
+                                    int64_t group, int64_t groups) {
+  RETURN_IF_ERROR(CheckWords(zero_point.info));
+  const PackedCodes codes{zero_point, bits};
+  if (zero_point.info.shape[1] != groups || row / codes.per_word() >= zero_point.info.shape[0]) {
+    return Malformed(zero_point.info, "does not fit the scales");
+  }
+  return codes.At(row / codes.per_word() * groups + group, row % codes.per_word());
+}
+
+// (code - zero point) x scale, rounded to the scale's dtype as consumers do.
+absl::StatusOr<float> ReadPacked(const Quantized& weight, int bits,
+                                 const WeightPosition& position) {
+  RETURN_IF_ERROR(CheckWords(weight.codes.info));
+  const PackedCodes codes{weight.codes, bits};
+  const int64_t words = weight.codes.info.shape[1];
+  const int64_t columns = codes.per_word() * words;
+  RETURN_IF_ERROR(CheckMatrix(weight.codes.info, position, columns));
+  ASSIGN_OR_RETURN(const int64_t groups,
+                   GroupsOf(weight.scale, weight.codes.info.shape[0], columns));
+  ASSIGN_OR_RETURN(float code, codes.At(position.row * words + position.column / codes.per_word(),
+                                        position.column % codes.per_word()));
   const int64_t group = position.column / (columns / groups);
-  ASSIGN_OR_RETURN(const float step, ReadElement(scale, position.row * groups + group));
-  return RoundTo(scale.info.dtype, static_cast<float>(code) * step);
+  if (weight.zero_point) {
+    ASSIGN_OR_RETURN(const float zero,
+                     ReadZeroPoint(*weight.zero_point, bits, position.row, group, groups));
+    code -= zero;
+  }
+  ASSIGN_OR_RETURN(const float step, ReadElement(weight.scale, position.row * groups + group));
+  return RoundTo(weight.scale.info.dtype, code * step);
+}
+
+// One code to a byte: I8 or F8_E4M3.
+absl::StatusOr<float> ReadBytewise(const Quantized& weight, const WeightPosition& position) {
+  const TensorInfo& info = weight.codes.info;
+  if (info.shape.size() != 2) return Malformed(info, "not a matrix");
+  const int64_t columns = info.shape[1];
+  RETURN_IF_ERROR(CheckMatrix(info, position, columns));
+  ASSIGN_OR_RETURN(const int64_t groups, GroupsOf(weight.scale, info.shape[0], columns));
+  std::byte byte{};
+  RETURN_IF_ERROR(weight.codes.read(static_cast<uint64_t>(position.row * columns + position.column),
+                                    {&byte, 1}));
+  const float code = info.dtype == DType::kI8 ? static_cast<float>(static_cast<int8_t>(byte))
+                                              : FromF8E4M3(static_cast<uint8_t>(byte));
+  ASSIGN_OR_RETURN(
+      const float step,
+      ReadElement(weight.scale, position.row * groups + position.column / (columns / groups)));
+  return RoundTo(weight.scale.info.dtype, code * step);
+}
+
+// Bits of a code, from the true row length in `weight_shape`; 4 without it.
+absl::StatusOr<int> BitsOf(const StoredBytes& packed, const std::optional<StoredBytes>& shape) {
+  if (!shape || packed.info.shape.size() != 2) return 4;
+  std::byte bytes[16];
+  if (shape->info.dtype != DType::kI64 || shape->info.shape != std::vector<int64_t>{2}) {
+    return Malformed(shape->info, "not the shape of a matrix");
+  }
+  RETURN_IF_ERROR(shape->read(0, bytes));
+  int64_t columns = 0;
+  std::memcpy(&columns, bytes + 8, 8);
+  for (const int bits : {4, 8}) {
+    if (columns == packed.info.shape[1] * (32 / bits)) return bits;
+  }
+  return Malformed(packed.info, fmt::format("does not hold rows of {}", columns));
 }
 
 absl::StatusOr<float> ReadThrough(const Lookup& find, const WeightPosition& position) {
-  if (const auto plain = find(position.tensor)) return ReadPlain(*plain, position);
-  const auto packed = find(position.tensor + "_packed");
+  const auto plain = find(position.tensor);
   const auto scale = find(position.tensor + "_scale");
-  if (packed && scale) return ReadPacked(*packed, *scale, position);
+  if (plain && scale && (plain->info.dtype == DType::kI8 || plain->info.dtype == DType::kF8E4M3)) {
+    return ReadBytewise({*plain, *scale, std::nullopt}, position);
+  }
+  if (plain) return ReadPlain(*plain, position);
+  const auto packed = find(position.tensor + "_packed");
+  if (packed && scale) {
+    ASSIGN_OR_RETURN(const int bits, BitsOf(*packed, find(position.tensor + "_shape")));
+    return ReadPacked({*packed, *scale, find(position.tensor + "_zero_point")}, bits, position);
+  }
   return Error(Reason::kTensorMissing, position.tensor,
                "neither the tensor nor its packed form is in the output");
 }

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "artifact/digest.h"
 #include "base/status.h"
 #include "fmt/format.h"
-#include "quantize/group_encoder.h"
+#include "quantize/slab_encoder.h"
 #include "tensor/float16.h"
 
 namespace linchpin {
@@ -38,38 +39,33 @@ absl::Status NotFinite(const Checkpoint& checkpoint, const StoredTensor& tensor,
       "repair the checkpoint, no compression can");
 }
 
+// Encodes one tensor slab by slab and writes what comes out.
 class Encoding {
  public:
-  Encoding(const Checkpoint& checkpoint, const PlanRow& row, ScaleRule rule,
+  Encoding(const Checkpoint& checkpoint, const PlanRow& row, const Importance* importance,
            const std::vector<TensorSlot>& slots)
       : checkpoint_(checkpoint),
         row_(row),
-        rule_(rule),
-        packed_slot_(slots[0]),
-        scale_slot_(slots[1]),
-        shape_slot_(slots[2]) {}
+        slots_(slots),
+        encoder_(MakeEncoder(row, importance)),
+        beside_(encoder_->Constants()) {}
 
   absl::Status Run(const RunContext& context, ProgressMeter& meter) {
-    const int64_t row_bytes = Columns() * SizeOf(Dtype());
-    const int64_t slab = std::clamp<int64_t>(kSlabBytes / row_bytes, 1, Rows());
-    weights_.resize(slab * row_bytes);
-    packed_.resize(slab * PackedRowBytes());
-    scales_.resize(Rows() * ScaleRowBytes());
+    const int64_t row_bytes = Columns() * SizeOf(row_.source.info.dtype);
+    const int64_t slab = std::max(kSlabBytes / row_bytes / kSlabRows, int64_t{1}) * kSlabRows;
     for (int64_t first = 0; first < Rows(); first += slab) {
       RETURN_IF_ERROR(context.Check());
       const int64_t count = std::min(slab, Rows() - first);
       RETURN_IF_ERROR(EncodeSlab(first, count));
       meter.Add(row_.source.info.name, count * row_bytes);
     }
-    const int64_t shape[2] = {Rows(), Columns()};
-    const absl::Span<const std::byte> shape_bytes(reinterpret_cast<const std::byte*>(shape), 16);
-    RETURN_IF_ERROR(shape_slot_.Write(0, shape_bytes));
-    // In the digest the scales follow all codes.  They are kept for that, a few
-    // MiB even of the largest layers: not every store can read back what it is
-    // still being sent.
-    RETURN_IF_ERROR(scale_slot_.Write(0, scales_));
-    digest_.Update(scales_);
-    digest_.Update(shape_bytes);
+    // In the digest what goes with the codes follows all of them.  It is kept for
+    // that, a few MiB even of the largest layers: not every store can read back
+    // what it is still being sent.
+    for (size_t i = 1; i < slots_.size(); ++i) {
+      RETURN_IF_ERROR(slots_[i].Write(0, beside_[i]));
+      digest_.Update(beside_[i]);
+    }
     return absl::OkStatus();
   }
 
@@ -83,51 +79,32 @@ class Encoding {
  private:
   int64_t Rows() const { return row_.source.info.shape[0]; }
   int64_t Columns() const { return row_.source.info.shape[1]; }
-  DType Dtype() const { return row_.source.info.dtype; }
-  int64_t PackedRowBytes() const { return Columns() / 2; }
-  int64_t ScaleRowBytes() const { return Columns() / row_.group_size * SizeOf(Dtype()); }
 
   absl::Status EncodeSlab(int64_t first, int64_t count) {
-    const int64_t row_bytes = Columns() * SizeOf(Dtype());
-    const absl::Span<std::byte> weights(weights_.data(), count * row_bytes);
-    RETURN_IF_ERROR(checkpoint_.ReadBytes(row_.source, first * row_bytes, weights));
-    const std::vector<PinnedElement> pinned = PinnedIn(first, count);
-    const EncodeError error = EncodeGroups({.dtype = Dtype(),
-                                            .rows = count,
-                                            .columns = Columns(),
-                                            .group_size = row_.group_size,
-                                            .rule = rule_,
-                                            .pinned = pinned,
-                                            .weights = weights_.data(),
-                                            .packed = packed_.data(),
-                                            .scales = scales_.data() + first * ScaleRowBytes()});
+    const int64_t row_bytes = Columns() * SizeOf(row_.source.info.dtype);
+    weights_.resize(static_cast<size_t>(count * row_bytes));
+    RETURN_IF_ERROR(
+        checkpoint_.ReadBytes(row_.source, first * row_bytes, absl::MakeSpan(weights_)));
+    const EncodeError error = encoder_->Encode(first, count, weights_.data(), bytes_);
     error_.Add(error, first * Columns());
     if (error_.first_non_finite >= 0) {
       return NotFinite(checkpoint_, row_.source, error_.first_non_finite);
     }
-    const absl::Span<const std::byte> packed(packed_.data(), count * PackedRowBytes());
-    digest_.Update(packed);
-    return packed_slot_.Write(first * PackedRowBytes(), packed);
-  }
-
-  std::vector<PinnedElement> PinnedIn(int64_t first, int64_t count) const {
-    std::vector<PinnedElement> pinned;
-    for (const PinnedWeight& weight : row_.pinned) {
-      const int64_t row = weight.position.row - first;
-      if (row >= 0 && row < count) pinned.push_back({row, weight.position.column});
+    digest_.Update(bytes_[0]);
+    for (size_t i = 1; i < slots_.size(); ++i) {
+      beside_[i].insert(beside_[i].end(), bytes_[i].begin(), bytes_[i].end());
     }
-    return pinned;
+    const uint64_t begin = slots_[0].size / static_cast<uint64_t>(Rows()) * first;
+    return slots_[0].Write(begin, bytes_[0]);
   }
 
   const Checkpoint& checkpoint_;
   const PlanRow& row_;
-  const ScaleRule rule_;
-  const TensorSlot packed_slot_;
-  const TensorSlot scale_slot_;
-  const TensorSlot shape_slot_;
+  const std::vector<TensorSlot>& slots_;
+  const std::unique_ptr<SlabEncoder> encoder_;
   std::vector<std::byte> weights_;
-  std::vector<std::byte> packed_;
-  std::vector<std::byte> scales_;  // of the whole tensor
+  std::vector<std::vector<std::byte>> bytes_;   // of a slab, by output
+  std::vector<std::vector<std::byte>> beside_;  // of the whole tensor, by output but the first
   EncodeError error_;
   Sha256 digest_;
 };
@@ -163,7 +140,8 @@ absl::Status CopyTensor(const Checkpoint& checkpoint, const PlanRow& row, const 
 }  // namespace
 
 absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint, const PlanRow& row,
-                                         ScaleRule rule, const std::vector<TensorSlot>& slots,
+                                         const Importance* importance,
+                                         const std::vector<TensorSlot>& slots,
                                          const RunContext& context, ProgressMeter& meter) {
   TensorRecord record;
   record.name = row.source.info.name;
@@ -171,7 +149,7 @@ absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint, const Pla
   record.bytes_in = row.bytes_in();
   record.bytes_out = row.bytes_out();
   if (row.quantized) {
-    Encoding encoding(checkpoint, row, rule, slots);
+    Encoding encoding(checkpoint, row, importance, slots);
     RETURN_IF_ERROR(encoding.Run(context, meter));
     encoding.Fill(record);
   } else {

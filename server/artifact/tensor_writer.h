@@ -10,6 +10,7 @@
 #include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
 #include "quantize/plan.h"
+#include "tensor/importance.h"
 
 namespace linchpin {
 
@@ -25,10 +26,11 @@ struct TensorRecord {
 };
 
 // Encodes or copies the tensor of `row` in slabs of a few MiB of whole rows.
-// NOT_FINITE names the first NaN or Inf of a weight or bias.  Thread-safe for
-// distinct rows.
+// `importance` may be null.  NOT_FINITE names the first NaN or Inf of a weight or bias. Thread-safe
+// for distinct rows.
 absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint, const PlanRow& row,
-                                         ScaleRule rule, const std::vector<TensorSlot>& slots,
+                                         const Importance* importance,
+                                         const std::vector<TensorSlot>& slots,
                                          const RunContext& context, ProgressMeter& meter);
 
 }  // namespace linchpin

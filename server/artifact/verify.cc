@@ -116,7 +116,7 @@ class Verification {
     std::set<std::string> expected;
     std::vector<std::string> lines(claims_.tensors.size());
     for (const TensorClaim& claim : claims_.tensors) {
-      for (std::string& name : OutputNames(claim)) expected.insert(std::move(name));
+      expected.insert(claim.outputs.begin(), claim.outputs.end());
     }
     RETURN_IF_ERROR(ForEachIndex(context_.threads, lines.size(), [&](size_t i) {
       const absl::Status status = CheckTensor(output, claims_.tensors[i]);
@@ -133,14 +133,9 @@ class Verification {
     return absl::OkStatus();
   }
 
-  static std::vector<std::string> OutputNames(const TensorClaim& claim) {
-    if (!claim.quantized) return {claim.name};
-    return {claim.name + "_packed", claim.name + "_scale", claim.name + "_shape"};
-  }
-
   absl::Status CheckTensor(const Checkpoint& output, const TensorClaim& claim) const {
     Sha256 digest;
-    for (const std::string& name : OutputNames(claim)) {
+    for (const std::string& name : claim.outputs) {
       ASSIGN_OR_RETURN(const StoredTensor* tensor, output.Find(name));
       RETURN_IF_ERROR(
           UpdateFrom([&](uint64_t at,

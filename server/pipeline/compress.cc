@@ -12,6 +12,7 @@
 #include "checkpoint/model_config.h"
 #include "fmt/format.h"
 #include "forward/forward_pass.h"
+#include "pipeline/calibration.h"
 
 namespace linchpin {
 namespace {
@@ -42,6 +43,11 @@ absl::Status WriteText(OutputDirectory& output, std::string_view name, const std
   ASSIGN_OR_RETURN(const auto file, output.CreateFile(name, text.size()));
   return file->WriteAt(
       0, absl::MakeConstSpan(reinterpret_cast<const std::byte*>(text.data()), text.size()));
+}
+
+std::optional<CalibrationRecord> RecordOf(const std::optional<Calibration>& calibration) {
+  if (!calibration) return std::nullopt;
+  return CalibrationRecord{calibration->origin(), calibration->tokens()};
 }
 
 // Digests the source beside the detection, which leaves the disk mostly idle.
@@ -77,11 +83,20 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}).status());
 
   BackgroundDigest digest(checkpoint, context);
-  ASSIGN_OR_RETURN(Detection detection, DetectIn(checkpoint, options.detect, context));
+  ASSIGN_OR_RETURN(const ModelConfig config,
+                   ModelConfig::Parse("config.json", checkpoint.config_text()));
+  ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
+  std::optional<Calibration> calibration;
+  if (options.quantize.scale == ScaleRule::kImportance) {
+    ASSIGN_OR_RETURN(calibration, Calibration::Start(checkpoint, pass, options.calibration));
+  }
+  ASSIGN_OR_RETURN(Detection detection, DetectIn(checkpoint, pass, options.detect, context,
+                                                 calibration ? &*calibration : nullptr));
+  const Importance importance = calibration ? calibration->Take() : Importance();
   ASSIGN_OR_RETURN(const Plan plan,
-                   MakePlan(checkpoint, options.quantize, PinnedWeights(detection)));
+                   MakePlan(checkpoint, options.quantize, PinnedWeights(detection), &importance));
   ASSIGN_OR_RETURN(const ArtifactRecord artifact,
-                   WriteCompressedTensors(checkpoint, plan, *output, context));
+                   WriteCompressedTensors(checkpoint, plan, *output, context, &importance));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files, digest.Take());
   RETURN_IF_ERROR(checkpoint.CheckUnchanged());
 
@@ -91,7 +106,8 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
                                                      .plan = &plan,
                                                      .detection = &detection,
                                                      .artifact = &artifact,
-                                                     .kept = artifact.kept}));
+                                                     .kept = artifact.kept,
+                                                     .calibration = RecordOf(calibration)}));
   RETURN_IF_ERROR(WriteText(*output, kManifestName, result.manifest));
   RETURN_IF_ERROR(context.Check());
   RETURN_IF_ERROR(output->Commit());

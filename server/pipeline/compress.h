@@ -20,6 +20,7 @@ namespace linchpin {
 struct CompressOptions {
   DetectRequest detect;
   QuantizeOptions quantize;
+  TokenSource calibration;  // for ScaleRule::kImportance; empty: built-in tokens
   bool overwrite = false;
 };
 

@@ -37,16 +37,18 @@ absl::StatusOr<ProofTokens> TokensToProveOn(const Checkpoint& checkpoint, const 
 absl::StatusOr<Detection> Detect(const Storage& storage, std::string_view source,
                                  const DetectRequest& request, const RunContext& context) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
-  ASSIGN_OR_RETURN(Detection detection, DetectIn(checkpoint, request, context));
+  ASSIGN_OR_RETURN(const ModelConfig config,
+                   ModelConfig::Parse("config.json", checkpoint.config_text()));
+  ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
+  ASSIGN_OR_RETURN(Detection detection, DetectIn(checkpoint, pass, request, context));
   RETURN_IF_ERROR(checkpoint.CheckUnchanged());
   return detection;
 }
 
-absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const DetectRequest& request,
-                                   const RunContext& context) {
-  ASSIGN_OR_RETURN(const ModelConfig config,
-                   ModelConfig::Parse("config.json", checkpoint.config_text()));
-  ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
+absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const ForwardPass& pass,
+                                   const DetectRequest& request, const RunContext& context,
+                                   Calibration* beside) {
+  const ModelConfig& config = pass.config();
   ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
                    MakePrompt(checkpoint, config, request.prompt));
   ProofTokens tokens;
@@ -54,7 +56,9 @@ absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const DetectReq
     ASSIGN_OR_RETURN(tokens, TokensToProveOn(checkpoint, config, request));
   }
   const StageTimer forward(Stage::kForward, context);
-  ASSIGN_OR_RETURN(Detection detection, Peel(checkpoint, pass, prompt, request.options, context));
+  const std::vector<Lane> lanes = beside == nullptr ? std::vector<Lane>() : beside->Lanes();
+  ASSIGN_OR_RETURN(Detection detection,
+                   Peel(checkpoint, pass, prompt, request.options, context, lanes));
   forward.Done(checkpoint.total_bytes(), 0);
   ComparePublished(IdentifyModel(config, checkpoint.config_text(), checkpoint.path()), detection);
   if (request.proof != ProofLevel::kNone) {

@@ -8,6 +8,8 @@
 #include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
 #include "detect/detection.h"
+#include "forward/forward_pass.h"
+#include "pipeline/calibration.h"
 #include "pipeline/tokens.h"
 #include "storage/storage.h"
 
@@ -26,8 +28,10 @@ struct DetectRequest {
 absl::StatusOr<Detection> Detect(const Storage& storage, std::string_view source,
                                  const DetectRequest& request, const RunContext& context);
 
-// The same on an opened checkpoint.
-absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const DetectRequest& request,
-                                   const RunContext& context);
+// The same on an opened checkpoint.  The lanes of `beside`, where it is not null,
+// go through the model with the first pass.
+absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const ForwardPass& pass,
+                                   const DetectRequest& request, const RunContext& context,
+                                   Calibration* beside = nullptr);
 
 }  // namespace linchpin

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <initializer_list>
 #include <limits>
+#include <vector>
 
 #include "quantize/group_kernel.h"
+#include "quantize/scale_search.h"
 #include "tensor/float16.h"
 
 namespace linchpin {
@@ -27,22 +28,157 @@ float ElementAt(DType dtype, const std::byte* elements, int64_t index) {
   return value;
 }
 
-// One group of a slab: its row, and its columns [first, first + size).
-struct Group {
-  int64_t row = 0;
-  int64_t first = 0;
-  const std::byte* elements = nullptr;
+// Rounded to its dtype and kept within its range; never zero.
+float StoredScale(DType dtype, float exact) {
+  float scale = RoundTo(dtype, exact);
+  if (dtype == DType::kF16 && std::isinf(scale)) scale = std::copysign(65504.0F, scale);
+  return scale != 0 ? scale : EpsilonOf(dtype);
+}
+
+struct ScaleAndZero {
+  float scale = 0;
+  float zero = 0;
 };
 
-float ScaleOf(const EncodeRequest& request, const Group& group, float largest) {
-  for (const PinnedElement& pinned : request.pinned) {
-    const int64_t index = pinned.column - group.first;
-    if (pinned.row != group.row || index < 0 || index >= request.group_size) continue;
-    const float value = ElementAt(request.dtype, group.elements, index);
-    if (const float scale = PinnedScale(request.dtype, value, largest); scale != 0) return scale;
+// Some rows of a slab, as many as are searched together.
+class RowBlock {
+ public:
+  RowBlock(const EncodeRequest& request, int64_t first, int64_t count)
+      : request_(request),
+        first_(first),
+        count_(count),
+        groups_(request.columns / request.group_size),
+        chosen_(static_cast<size_t>(count * groups_)) {}
+
+  EncodeError Encode() {
+    EncodeError error;
+    const int64_t elements = count_ * request_.columns;
+    error.first_non_finite = FirstNonFinite(request_.dtype, RowAt(0), elements);
+    if (error.first_non_finite >= 0) return error;
+    const bool searched =
+        request_.rule == ScaleRule::kImportance || request_.rule == ScaleRule::kMse;
+    if (searched) {
+      Search();
+    } else {
+      ApplyRule();
+    }
+    Pin();
+    for (int64_t row = 0; row < count_; ++row) EncodeRow(row, error);
+    return error;
   }
-  return GroupScale(request.rule, request.dtype, largest);
-}
+
+ private:
+  const std::byte* RowAt(int64_t row) const {
+    return request_.weights + (first_ + row) * request_.columns * SizeOf(request_.dtype);
+  }
+  const std::byte* GroupAt(int64_t row, int64_t group) const {
+    return RowAt(row) + group * request_.group_size * SizeOf(request_.dtype);
+  }
+  ScaleAndZero& ChosenFor(int64_t row, int64_t group) {
+    return chosen_[static_cast<size_t>(row * groups_ + group)];
+  }
+
+  void ApplyRule() {
+    for (int64_t row = 0; row < count_; ++row) {
+      for (int64_t group = 0; group < groups_; ++group) {
+        ChosenFor(row, group) = request_.coding.asymmetric ? Affine(GroupAt(row, group))
+                                                           : Symmetric(GroupAt(row, group));
+      }
+    }
+  }
+
+  ScaleAndZero Symmetric(const std::byte* elements) const {
+    const float largest = LargestElement(request_.dtype, elements, request_.group_size);
+    return {GroupScale(request_.coding, request_.rule, request_.scale_dtype, largest), 0};
+  }
+
+  // Min and max forced to include 0; zp = round(clamp(-8 - min / s)) of 4 bits.
+  ScaleAndZero Affine(const std::byte* elements) const {
+    const Extremes ends = ExtremesOf(request_.dtype, elements, request_.group_size);
+    const Coding& coding = request_.coding;
+    const float steps = 2 * coding.full();
+    float exact = (ends.greatest - ends.least) / steps;
+    if (std::isinf(exact)) exact = ends.greatest / steps - ends.least / steps;
+    const float scale = StoredScale(request_.scale_dtype, exact);
+    if (exact == 0) return {scale, 0};
+    const float place = -coding.exact() - ends.least / scale;
+    return {scale, std::nearbyint(std::clamp(place, -coding.exact(), coding.exact() - 1))};
+  }
+
+  void Search() {
+    std::vector<float> columns(static_cast<size_t>(request_.group_size * kSearchRows));
+    std::vector<float> row_values(static_cast<size_t>(request_.group_size));
+    for (int64_t group = 0; group < groups_; ++group) {
+      for (int64_t row = 0; row < count_; ++row) {
+        WidenToFloat(request_.dtype, GroupAt(row, group), request_.group_size, row_values.data());
+        for (int64_t i = 0; i < request_.group_size; ++i) {
+          columns[static_cast<size_t>(i * kSearchRows + row)] = row_values[static_cast<size_t>(i)];
+        }
+      }
+      const bool weighed = request_.rule == ScaleRule::kImportance;
+      const BlockScales found = SearchScales(
+          {.coding = request_.coding,
+           .scale_dtype = request_.scale_dtype,
+           .columns = request_.group_size,
+           .weights = columns.data(),
+           .importance =
+               weighed ? request_.importance.data() + group * request_.group_size : nullptr});
+      for (int64_t row = 0; row < count_; ++row) Take(found, row, group);
+    }
+  }
+
+  // What the search did not find is left to the rule without one.
+  void Take(const BlockScales& found, int64_t row, int64_t group) {
+    ScaleAndZero& chosen = ChosenFor(row, group);
+    chosen = {found.scale[row], found.zero[row]};
+    if (chosen.scale != 0 && std::isfinite(chosen.scale)) return;
+    const std::byte* elements = GroupAt(row, group);
+    const float largest = LargestElement(request_.dtype, elements, request_.group_size);
+    chosen = request_.coding.asymmetric
+                 ? Affine(elements)
+                 : ScaleAndZero{GroupScale(request_.coding, ScaleRule::kSigned,
+                                           request_.scale_dtype, largest),
+                                0};
+  }
+
+  void Pin() {
+    for (const PinnedElement& pinned : request_.pinned) {
+      const int64_t row = pinned.row - first_;
+      if (row < 0 || row >= count_) continue;
+      const int64_t group = pinned.column / request_.group_size;
+      const float value = ElementAt(request_.dtype, RowAt(row), pinned.column);
+      const float largest =
+          LargestElement(request_.dtype, GroupAt(row, group), request_.group_size);
+      const float scale = PinnedScale(request_.coding.bits, request_.scale_dtype, value, largest);
+      if (scale != 0) ChosenFor(row, group) = {scale, 0};
+    }
+  }
+
+  void EncodeRow(int64_t row, EncodeError& error) {
+    const int64_t code_bytes = request_.coding.RowBytes(request_.group_size);
+    double row_squares = 0;
+    for (int64_t group = 0; group < groups_; ++group) {
+      const ScaleAndZero chosen = ChosenFor(row, group);
+      const int64_t index = (first_ + row) * groups_ + group;
+      const CodeError lost =
+          EncodeRun(request_.coding, request_.dtype, GroupAt(row, group), request_.group_size,
+                    chosen.scale, chosen.zero, request_.codes + index * code_bytes);
+      const double step = std::fabs(static_cast<double>(chosen.scale));
+      error.max_abs = std::max(error.max_abs, step * lost.max_abs);
+      row_squares += step * step * lost.sum_squares;
+      StoreAs(request_.scale_dtype, chosen.scale,
+              request_.scales + index * SizeOf(request_.scale_dtype));
+      if (request_.zeros != nullptr) request_.zeros[index] = static_cast<int8_t>(chosen.zero);
+    }
+    error.sum_squares += row_squares;
+  }
+
+  const EncodeRequest& request_;
+  const int64_t first_;
+  const int64_t count_;
+  const int64_t groups_;
+  std::vector<ScaleAndZero> chosen_;  // per row and group
+};
 
 }  // namespace
 
@@ -54,22 +190,23 @@ void EncodeError::Add(const EncodeError& next, int64_t next_first_element) {
   }
 }
 
-float GroupScale(ScaleRule rule, DType dtype, float largest) {
-  const float exact = rule == ScaleRule::kSigned ? largest / -8.0F : std::fabs(largest) / 7.5F;
-  const float scale = RoundTo(dtype, exact);
-  return scale != 0 ? scale : EpsilonOf(dtype);
+float GroupScale(const Coding& coding, ScaleRule rule, DType dtype, float largest) {
+  const float exact =
+      rule == ScaleRule::kSigned ? largest / -coding.exact() : std::fabs(largest) / coding.full();
+  return StoredScale(dtype, exact);
 }
 
-float PinnedScale(DType dtype, float value, float largest) {
+float PinnedScale(int bits, DType dtype, float value, float largest) {
   if (value == 0 || !std::isfinite(value)) return 0;
   const auto exact = [dtype](float scale, float divisor, float whole) {
     return RoundTo(dtype, scale) == scale && scale * divisor == whole;
   };
   const float magnitude = std::fabs(value);
-  if (std::fabs(largest) <= magnitude && exact(value / -8.0F, -8.0F, value)) return value / -8.0F;
-  for (const float code : {4.0F, 2.0F, 1.0F}) {
+  const auto last = static_cast<float>(1 << (bits - 1));
+  if (std::fabs(largest) <= magnitude && exact(value / -last, -last, value)) return value / -last;
+  for (float code = last / 2; code >= 1; code /= 2) {
     const float step = magnitude / code;
-    if (!exact(step, code, magnitude) || std::fabs(largest) > 8.0F * step) continue;
+    if (!exact(step, code, magnitude) || std::fabs(largest) > last * step) continue;
     return std::copysign(step, -largest);
   }
   return 0;
@@ -77,31 +214,10 @@ float PinnedScale(DType dtype, float value, float largest) {
 
 EncodeError EncodeGroups(const EncodeRequest& request) {
   EncodeError total;
-  const int64_t element_size = SizeOf(request.dtype);
-  std::byte* packed = request.packed;
-  std::byte* scales = request.scales;
-  for (int64_t row = 0; row < request.rows; ++row) {
-    double row_squares = 0;
-    for (int64_t first = 0; first < request.columns; first += request.group_size) {
-      const int64_t index = row * request.columns + first;
-      const Group group{row, first, request.weights + index * element_size};
-      const float largest = LargestElement(request.dtype, group.elements, request.group_size);
-      if (!std::isfinite(largest)) {
-        total.first_non_finite =
-            index + FirstNonFinite(request.dtype, group.elements, request.group_size);
-        return total;
-      }
-      const float scale = ScaleOf(request, group, largest);
-      const CodeError error =
-          EncodeRun(request.dtype, group.elements, request.group_size, scale, packed);
-      const double step = std::fabs(static_cast<double>(scale));
-      total.max_abs = std::max(total.max_abs, step * error.max_abs);
-      row_squares += step * step * error.sum_squares;
-      StoreAs(request.dtype, scale, scales);
-      packed += request.group_size / 2;
-      scales += element_size;
-    }
-    total.sum_squares += row_squares;
+  for (int64_t first = 0; first < request.rows; first += kSearchRows) {
+    const int64_t count = std::min(kSearchRows, request.rows - first);
+    total.Add(RowBlock(request, first, count).Encode(), first * request.columns);
+    if (total.first_non_finite >= 0) return total;
   }
   return total;
 }

@@ -9,6 +9,7 @@
 #include "hwy/foreach_target.h"
 // foreach_target.h comes first.
 #include "hwy/highway.h"
+#include "quantize/code_rounding-inl.h"
 #include "tensor/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -19,10 +20,6 @@ namespace HWY_NAMESPACE {
 constexpr size_t kWidth = 8;
 // Elements whose errors are summed in float32 before they go into a double.
 constexpr int64_t kErrorRun = 128;
-// Adding 1.5 x 2^23 leaves no fraction bits: the sum is rounded half to even and
-// its lowest bits are the integer, here q + 8.
-constexpr float kRounder = 12582912.0f + 8.0f;
-
 using Floats = hn::CappedTag<float, kWidth>;
 
 // Rotates the sign to the lowest bit, so that unsigned order is order of
@@ -57,67 +54,86 @@ HWY_INLINE double SumOf(const float* lanes) {
          ((static_cast<double>(lanes[4]) + lanes[5]) + (static_cast<double>(lanes[6]) + lanes[7]));
 }
 
+// What is the same for every element of a run.
+struct Grid {
+  float scale = 1;
+  float zero = 0;
+};
+
 #if HWY_TARGET == HWY_SCALAR
 
 // At most kErrorRun elements; the same lanes as below, one after the other.
-template <class Load>
-void EncodeShortRun(const typename Load::Raw* from, int64_t count, float scale, uint8_t* packed,
+template <class Load, class Code>
+void EncodeShortRun(const typename Load::Raw* from, int64_t count, Grid grid, uint8_t* codes,
                     CodeError& total) {
   const hn::CappedTag<float, 1> d;
   float sums[kWidth] = {};
   for (int64_t i = 0; i < count; ++i) {
-    const float x = hn::GetLane(Load()(d, from + i)) / scale;
-    const float clamped = x < -8.0f ? -8.0f : (x > 7.0f ? 7.0f : x);
-    const float shifted = clamped + kRounder;
-    const float error = x - (shifted - kRounder);
+    const auto x =
+        hn::Add(hn::Div(Load()(d, from + i), hn::Set(d, grid.scale)), hn::Set(d, grid.zero));
+    hn::VFromD<hn::RebindToUnsigned<decltype(d)>> coded;
+    const float error = hn::GetLane(hn::Sub(x, Code::Round(d, x, coded)));
     sums[i % kWidth] += error * error;
     const float magnitude = error < 0 ? -error : error;
     total.max_abs = magnitude > total.max_abs ? magnitude : total.max_abs;
-    const auto code = static_cast<uint8_t>(std::bit_cast<uint32_t>(shifted) & 15);
-    packed[i / 2] = i % 2 == 0 ? code : static_cast<uint8_t>(packed[i / 2] | code << 4);
+    const auto code = static_cast<uint8_t>(hn::GetLane(coded));
+    if (!Code::kHalfByte) {
+      codes[i] = code;
+    } else {
+      codes[i / 2] = i % 2 == 0 ? code : static_cast<uint8_t>(codes[i / 2] | code << 4);
+    }
   }
   total.sum_squares += SumOf(sums);
 }
 
 #else
 
-// One vector: codes into `packed`, errors into `squares` and `worst`.
-template <class Load, class V>
-HWY_INLINE void EncodeVector(const typename Load::Raw* from, V scale, uint8_t* packed, V& squares,
-                             V& worst) {
+// Stores one vector of codes.
+template <class Code, class U>
+HWY_INLINE void StoreCodes(U code, uint8_t* to) {
   const Floats d;
-  const hn::RebindToUnsigned<Floats> du32;
-  const hn::Repartition<uint64_t, Floats> du64;
-  const hn::Rebind<uint8_t, decltype(du64)> du8;
-  const auto magic = hn::Set(d, kRounder);
+  if constexpr (Code::kHalfByte) {
+    const hn::Repartition<uint64_t, Floats> du64;
+    const hn::Rebind<uint8_t, decltype(du64)> du8;
+    const auto pair = hn::BitCast(du64, code);  // even element low, odd element 32 bits up
+    hn::StoreU(hn::TruncateTo(du8, hn::Or(pair, hn::ShiftRight<28>(pair))), du8, to);
+  } else {
+    const hn::Rebind<uint8_t, decltype(d)> du8;
+    hn::StoreU(hn::TruncateTo(du8, code), du8, to);
+  }
+}
 
-  const V x = hn::Div(Load()(d, from), scale);
-  const V clamped = hn::Min(hn::Max(x, hn::Set(d, -8.0f)), hn::Set(d, 7.0f));
-  const V shifted = hn::Add(clamped, magic);
-  const V error = hn::Sub(x, hn::Sub(shifted, magic));
+// One vector: codes into `codes`, errors into `squares` and `worst`.
+template <class Load, class Code, class V>
+HWY_INLINE void EncodeVector(const typename Load::Raw* from, V scale, V zero, uint8_t* codes,
+                             V& squares, V& worst) {
+  const Floats d;
+  const V x = hn::Add(hn::Div(Load()(d, from), scale), zero);
+  hn::VFromD<hn::RebindToUnsigned<Floats>> code;
+  const V error = hn::Sub(x, Code::Round(d, x, code));
   squares = hn::Add(squares, hn::Mul(error, error));
   worst = hn::Max(worst, hn::Abs(error));
-
-  const auto code = hn::And(hn::BitCast(du32, shifted), hn::Set(du32, 15U));
-  const auto pair = hn::BitCast(du64, code);  // even element low, odd element 32 bits up
-  const auto bytes = hn::TruncateTo(du8, hn::Or(pair, hn::ShiftRight<28>(pair)));
-  hn::StoreU(bytes, du8, packed);
+  StoreCodes<Code>(code, codes);
 }
 
 // At most kErrorRun elements.
-template <class Load>
-void EncodeShortRun(const typename Load::Raw* from, int64_t count, float scale, uint8_t* packed,
+template <class Load, class Code>
+void EncodeShortRun(const typename Load::Raw* from, int64_t count, Grid grid, uint8_t* codes,
                     CodeError& total) {
   const Floats d;
+  constexpr int64_t kPerByte = Code::kHalfByte ? 2 : 1;
   const size_t lanes = hn::Lanes(d);
-  const auto s = hn::Set(d, scale);
+  const auto scale = hn::Set(d, grid.scale);
+  const auto zero = hn::Set(d, grid.zero);
   auto squares_low = hn::Zero(d);
   auto squares_high = hn::Zero(d);
   auto worst = hn::Zero(d);
   for (int64_t i = 0; i < count; i += kWidth) {
-    EncodeVector<Load>(from + i, s, packed + i / 2, squares_low, worst);
+    EncodeVector<Load, Code>(from + i, scale, zero, codes + i / kPerByte, squares_low, worst);
     if (lanes < kWidth) {
-      EncodeVector<Load>(from + i + lanes, s, packed + (i + lanes) / 2, squares_high, worst);
+      const int64_t next = i + static_cast<int64_t>(lanes);
+      EncodeVector<Load, Code>(from + next, scale, zero, codes + next / kPerByte, squares_high,
+                               worst);
     }
   }
   HWY_ALIGN float sums[kWidth];
@@ -131,26 +147,68 @@ void EncodeShortRun(const typename Load::Raw* from, int64_t count, float scale, 
 
 #endif  // HWY_TARGET == HWY_SCALAR
 
-template <class Load>
-CodeError EncodeAll(const std::byte* elements, int64_t count, float scale, std::byte* packed) {
+template <class Load, class Code>
+CodeError EncodeAll(const std::byte* elements, int64_t count, Grid grid, std::byte* codes) {
+  constexpr int64_t kPerByte = Code::kHalfByte ? 2 : 1;
   const auto* from = reinterpret_cast<const typename Load::Raw*>(elements);
-  auto* to = reinterpret_cast<uint8_t*>(packed);
+  auto* to = reinterpret_cast<uint8_t*>(codes);
   CodeError total;
   for (int64_t i = 0; i < count; i += kErrorRun) {
     const int64_t run = count - i < kErrorRun ? count - i : kErrorRun;
-    EncodeShortRun<Load>(from + i, run, scale, to + i / 2, total);
+    EncodeShortRun<Load, Code>(from + i, run, grid, to + i / kPerByte, total);
   }
   return total;
 }
 
-CodeError EncodeF32(const std::byte* elements, int64_t count, float scale, std::byte* packed) {
-  return EncodeAll<LoadF32>(elements, count, scale, packed);
+template <class Load>
+CodeError EncodeAs(const Coding& coding, const std::byte* elements, int64_t count, Grid grid,
+                   std::byte* codes) {
+  if (coding.kind == CodeKind::kFloat8) {
+    return EncodeAll<Load, Float8Code>(elements, count, grid, codes);
+  }
+  if (coding.kind == CodeKind::kInt8) {
+    return EncodeAll<Load, PlainInt8>(elements, count, grid, codes);
+  }
+  if (coding.bits == 8) return EncodeAll<Load, PackedInt8>(elements, count, grid, codes);
+  return EncodeAll<Load, PackedInt4>(elements, count, grid, codes);
 }
-CodeError EncodeF16(const std::byte* elements, int64_t count, float scale, std::byte* packed) {
-  return EncodeAll<LoadF16>(elements, count, scale, packed);
+
+CodeError EncodeOnTarget(const Coding& coding, DType dtype, const std::byte* elements,
+                         int64_t count, float scale, float zero, std::byte* codes) {
+  const Grid grid{scale, zero};
+  if (dtype == DType::kF32) return EncodeAs<LoadF32>(coding, elements, count, grid, codes);
+  if (dtype == DType::kF16) return EncodeAs<LoadF16>(coding, elements, count, grid, codes);
+  return EncodeAs<LoadBF16>(coding, elements, count, grid, codes);
 }
-CodeError EncodeBF16(const std::byte* elements, int64_t count, float scale, std::byte* packed) {
-  return EncodeAll<LoadBF16>(elements, count, scale, packed);
+
+// Comparisons only: the same for any number of lanes.
+template <class Load>
+Extremes ExtremesIn(const std::byte* elements, int64_t count) {
+  const auto* from = reinterpret_cast<const typename Load::Raw*>(elements);
+  const Floats d;
+  auto least = hn::Zero(d);
+  auto greatest = hn::Zero(d);
+  for (int64_t i = 0; i < count; i += static_cast<int64_t>(hn::Lanes(d))) {
+    const auto x = Load()(d, from + i);
+    least = hn::Min(least, x);
+    greatest = hn::Max(greatest, x);
+  }
+  HWY_ALIGN float low[kWidth] = {};
+  HWY_ALIGN float high[kWidth] = {};
+  hn::Store(least, d, low);
+  hn::Store(greatest, d, high);
+  Extremes extremes;
+  for (size_t i = 0; i < kWidth; ++i) {
+    extremes.least = low[i] < extremes.least ? low[i] : extremes.least;
+    extremes.greatest = high[i] > extremes.greatest ? high[i] : extremes.greatest;
+  }
+  return extremes;
+}
+
+Extremes ExtremesOnTarget(DType dtype, const std::byte* elements, int64_t count) {
+  if (dtype == DType::kF32) return ExtremesIn<LoadF32>(elements, count);
+  if (dtype == DType::kF16) return ExtremesIn<LoadF16>(elements, count);
+  return ExtremesIn<LoadBF16>(elements, count);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -163,9 +221,8 @@ namespace {
 
 HWY_EXPORT(LargestKey16);
 HWY_EXPORT(LargestKey32);
-HWY_EXPORT(EncodeF32);
-HWY_EXPORT(EncodeF16);
-HWY_EXPORT(EncodeBF16);
+HWY_EXPORT(EncodeOnTarget);
+HWY_EXPORT(ExtremesOnTarget);
 
 }  // namespace
 
@@ -180,11 +237,13 @@ float LargestElement(DType dtype, const std::byte* elements, int64_t count) {
   return dtype == DType::kBF16 ? FromBF16(bits) : FromF16(bits);
 }
 
-CodeError EncodeRun(DType dtype, const std::byte* elements, int64_t count, float scale,
-                    std::byte* packed) {
-  if (dtype == DType::kF32) return HWY_DYNAMIC_DISPATCH(EncodeF32)(elements, count, scale, packed);
-  if (dtype == DType::kF16) return HWY_DYNAMIC_DISPATCH(EncodeF16)(elements, count, scale, packed);
-  return HWY_DYNAMIC_DISPATCH(EncodeBF16)(elements, count, scale, packed);
+Extremes ExtremesOf(DType dtype, const std::byte* elements, int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(ExtremesOnTarget)(dtype, elements, count);
+}
+
+CodeError EncodeRun(const Coding& coding, DType dtype, const std::byte* elements, int64_t count,
+                    float scale, float zero, std::byte* codes) {
+  return HWY_DYNAMIC_DISPATCH(EncodeOnTarget)(coding, dtype, elements, count, scale, zero, codes);
 }
 
 }  // namespace linchpin

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "quantize/coding.h"
 #include "tensor/dtype.h"
 
 namespace linchpin {
@@ -17,14 +18,22 @@ namespace linchpin {
 // as largest.  `elements` is aligned to the dtype.
 float LargestElement(DType dtype, const std::byte* elements, int64_t count);
 
-// Largest |x - q| and sum of (x - q)^2, x = w / scale, q its code.
+// Least and greatest of `count` (a multiple of 8) finite elements and 0.
+struct Extremes {
+  float least = 0;
+  float greatest = 0;
+};
+Extremes ExtremesOf(DType dtype, const std::byte* elements, int64_t count);
+
+// Largest |x - q| and sum of (x - q)^2, x = w / scale + zero, q its code.
 struct CodeError {
   double max_abs = 0;
   double sum_squares = 0;
 };
 
-// Writes the codes of `count` (a multiple of 8) finite elements, two per byte.
-CodeError EncodeRun(DType dtype, const std::byte* elements, int64_t count, float scale,
-                    std::byte* packed);
+// Writes the codes of `count` (a multiple of 8) finite elements: two per byte
+// where there are 4 bits, else one.  Packed codes are stored unsigned.
+CodeError EncodeRun(const Coding& coding, DType dtype, const std::byte* elements, int64_t count,
+                    float scale, float zero, std::byte* codes);
 
 }  // namespace linchpin

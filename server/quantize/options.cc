@@ -1,58 +1,75 @@
 #include "quantize/options.h"
 
-#include <vector>
+#include <algorithm>
 
-#include "base/status.h"
-#include "fmt/format.h"
-#include "fmt/ranges.h"
+#include "quantize/spelling.h"
 
 namespace linchpin {
 namespace {
 
-template <typename T>
-struct Spelling {
-  T value;
-  std::string_view name;
-};
-
-constexpr Spelling<Scheme> kSchemes[] = {{Scheme::kW4A16, "w4a16"}};
-constexpr Spelling<ScaleRule> kScaleRules[] = {{ScaleRule::kSigned, "signed"},
-                                               {ScaleRule::kMinMax, "minmax"}};
+constexpr Spelling<ScaleRule> kScaleRules[] = {{ScaleRule::kImportance, "importance"},
+                                               {ScaleRule::kSigned, "signed"},
+                                               {ScaleRule::kMinMax, "minmax"},
+                                               {ScaleRule::kMse, "mse"}};
 constexpr Spelling<Preserve> kPreserves[] = {
     {Preserve::kTensor, "tensor"}, {Preserve::kScale, "scale"}, {Preserve::kNone, "none"}};
 constexpr Spelling<int64_t> kGroupSizes[] = {
     {0, "auto"}, {32, "32"}, {64, "64"}, {128, "128"}, {-1, "channel"}};
 
-template <typename T, size_t kCount>
-std::string_view NameIn(const Spelling<T> (&table)[kCount], T value) {
-  for (const Spelling<T>& row : table) {
-    if (row.value == value) return row.name;
-  }
-  return "unknown";
+absl::Status Apart(std::string_view option, std::string_view name, std::string_view why,
+                   std::string_view remedy) {
+  return Error(Reason::kOptionInvalid, option, fmt::format("'{}' {}", name, why), remedy);
 }
 
-template <typename T, size_t kCount>
-absl::StatusOr<T> ParseIn(const Spelling<T> (&table)[kCount], std::string_view option,
-                          std::string_view name) {
+std::string SchemesOf(Format format) {
   std::vector<std::string_view> names;
-  for (const Spelling<T>& row : table) {
-    if (row.name == name) return row.value;
-    names.push_back(row.name);
+  for (const SchemeTraits& row : Schemes()) {
+    const auto& formats = row.formats;
+    if (std::find(formats.begin(), formats.end(), format) != formats.end()) {
+      names.push_back(row.name);
+    }
   }
-  return Error(Reason::kOptionInvalid, option, fmt::format("'{}' is not known", name),
-               fmt::format("use one of {}", fmt::join(names, ", ")));
+  return fmt::format("use one of {}", fmt::join(names, ", "));
 }
 
 }  // namespace
 
-std::string_view NameOf(Scheme scheme) { return NameIn(kSchemes, scheme); }
+absl::Status CheckOptions(const QuantizeOptions& options) {
+  const SchemeTraits& scheme = TraitsOf(options.scheme);
+  const std::string_view group = GroupSizeName(options.group_size);
+  if (group == "unknown") {
+    return Apart("group-size", fmt::format("{}", options.group_size), "is not known",
+                 "use one of auto, 32, 64, 128, channel");
+  }
+  if (std::find(scheme.formats.begin(), scheme.formats.end(), options.format) ==
+      scheme.formats.end()) {
+    return Apart("scheme", scheme.name,
+                 fmt::format("cannot be stored as {}", NameOf(options.format)),
+                 SchemesOf(options.format));
+  }
+  if (!scheme.groups && options.group_size > 0) {
+    return Apart("group-size", group, fmt::format("is not for {}", scheme.name),
+                 "use auto or channel: it has one scale per channel");
+  }
+  if (options.asymmetric && !scheme.asymmetric) {
+    return Apart("scheme", scheme.name, "has no zero points", "leave asymmetric out");
+  }
+  if (options.asymmetric && options.scale == ScaleRule::kSigned) {
+    return Apart("scale", "signed", "is for symmetric codes", "use importance, minmax or mse");
+  }
+  if (options.preserve == Preserve::kScale && (options.asymmetric || scheme.rounds_activations)) {
+    return Apart("preserve", "scale",
+                 options.asymmetric ? "is for symmetric codes"
+                                    : "is not for a scheme that rounds activations, too",
+                 "use tensor");
+  }
+  return absl::OkStatus();
+}
+
 std::string_view NameOf(ScaleRule rule) { return NameIn(kScaleRules, rule); }
 std::string_view NameOf(Preserve preserve) { return NameIn(kPreserves, preserve); }
 std::string_view GroupSizeName(int64_t group_size) { return NameIn(kGroupSizes, group_size); }
 
-absl::StatusOr<Scheme> ParseScheme(std::string_view name) {
-  return ParseIn(kSchemes, "scheme", name);
-}
 absl::StatusOr<ScaleRule> ParseScaleRule(std::string_view name) {
   return ParseIn(kScaleRules, "scale", name);
 }
@@ -62,5 +79,8 @@ absl::StatusOr<Preserve> ParsePreserve(std::string_view name) {
 absl::StatusOr<int64_t> ParseGroupSize(std::string_view text) {
   return ParseIn(kGroupSizes, "group-size", text);
 }
+
+std::vector<std::string_view> ScaleRuleNames() { return NamesIn(kScaleRules); }
+std::vector<std::string_view> PreserveNames() { return NamesIn(kPreserves); }
 
 }  // namespace linchpin

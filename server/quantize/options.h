@@ -4,18 +4,27 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "quantize/scheme.h"
 
 namespace linchpin {
 
-// Symmetric integer weights in groups along a row, activations untouched.
-enum class Scheme { kW4A16 };
-
-// Where a group's scale comes from.  kSigned: s = -w_max / 8, w_max the element
-// of largest magnitude with its sign, which then sits on code -8 and is stored
-// exactly.  kMinMax: s = max|w| / 7.5, what llm-compressor writes.
-enum class ScaleRule { kSigned, kMinMax };
+// Where a group's scale comes from.
+enum class ScaleRule {
+  // The candidate with the least error of what comes out, each input channel
+  // weighed by its mean square (quantize/scale_search.h).
+  kImportance,
+  // The element of largest magnitude, with its sign, sits on a code that stores
+  // it exactly: s = -w_max / 8 for 4 bits.
+  kSigned,
+  // s = max|w| / 7.5 for 4 bits: what llm-compressor writes.
+  kMinMax,
+  // As kImportance with all channels weighed alike.
+  kMse,
+};
 
 // How a super weight survives.  kTensor: its whole tensor stays as it is.
 // kScale: its group gets a scale that puts it exactly on a code.  kNone: plain
@@ -23,24 +32,35 @@ enum class ScaleRule { kSigned, kMinMax };
 enum class Preserve { kTensor, kScale, kNone };
 
 struct QuantizeOptions {
+  Format format = Format::kCompressedTensors;
   Scheme scheme = Scheme::kW4A16;
   // 0: the largest of 128, 64, 32 that divides every row of every quantized
   // tensor, else per channel.  -1: per channel.
   int64_t group_size = 0;
-  ScaleRule scale = ScaleRule::kSigned;
+  bool asymmetric = false;  // codes around a zero point per group
+  ScaleRule scale = ScaleRule::kImportance;
   Preserve preserve = Preserve::kTensor;
+  // Names of modules or tensors, * and ? as in a shell.  What `ignore` matches
+  // stays as it is; where `include` names any, so does what it does not match.
+  std::vector<std::string> ignore;
+  std::vector<std::string> include;
 };
 
+// OPTION_INVALID, naming what to choose instead, for choices that do not go together.
+absl::Status CheckOptions(const QuantizeOptions& options);
+
 // "w4a16", "signed", "tensor", ...; OPTION_INVALID with the list for an unknown name.
-std::string_view NameOf(Scheme scheme);
 std::string_view NameOf(ScaleRule rule);
 std::string_view NameOf(Preserve preserve);
-absl::StatusOr<Scheme> ParseScheme(std::string_view name);
 absl::StatusOr<ScaleRule> ParseScaleRule(std::string_view name);
 absl::StatusOr<Preserve> ParsePreserve(std::string_view name);
 // "auto", "channel", "32", "64", "128" to the values of QuantizeOptions::group_size,
 // and back; "unknown" for any other number.
 absl::StatusOr<int64_t> ParseGroupSize(std::string_view text);
 std::string_view GroupSizeName(int64_t group_size);
+
+// All of them, in the order in which they are listed to a caller.
+std::vector<std::string_view> ScaleRuleNames();
+std::vector<std::string_view> PreserveNames();
 
 }  // namespace linchpin

@@ -6,65 +6,20 @@
 #include <utility>
 
 #include "base/status.h"
+#include "checkpoint/model_config.h"
 #include "fmt/format.h"
+#include "quantize/classification.h"
 #include "quantize/group_encoder.h"
-#include "tensor/float16.h"
+#include "quantize/packed_tensors.h"
 
 namespace linchpin {
 namespace {
 
 constexpr std::string_view kWeight = ".weight";
-constexpr int64_t kCodesPerWord = 8;
 constexpr int64_t kPerChannel = -1;
+constexpr std::string_view kSuperWeight = "super weight";
 
 uint64_t BytesOf(const TensorInfo& info) { return static_cast<uint64_t>(*ByteSize(info)); }
-
-bool Contains(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
-
-// `[*.]layers.N.*_proj.weight`
-bool IsBlockProjection(std::string_view name) {
-  if (!name.ends_with("_proj.weight")) return false;
-  constexpr std::string_view kLayers = "layers.";
-  size_t at = name.find(kLayers);
-  if (at == std::string_view::npos || (at > 0 && name[at - 1] != '.')) return false;
-  const std::string_view rest = name.substr(at + kLayers.size());
-  const size_t digits = rest.find_first_not_of("0123456789");
-  return digits != 0 && digits != std::string_view::npos && rest[digits] == '.';
-}
-
-// Towers and projectors beside the text model of a multimodal one.
-bool IsOfAnotherModality(std::string_view name) {
-  constexpr std::string_view kParts[] = {"vision", "visual", "audio", "multi_modal"};
-  return std::any_of(std::begin(kParts), std::end(kParts),
-                     [name](std::string_view part) { return Contains(name, part); });
-}
-
-// Names under which the source's metadata offers a tensor a second time.
-std::set<std::string> SharedTensors(const Checkpoint& checkpoint) {
-  std::set<std::string> shared;
-  for (const Shard& shard : checkpoint.shards()) {
-    for (const auto& [alias, stored] : shard.header.metadata) shared.insert(stored);
-  }
-  return shared;
-}
-
-// Empty for a tensor that can be quantized.
-std::string KeptBecause(const TensorInfo& info, const std::set<std::string>& shared) {
-  const std::string_view name = info.name;
-  if (Contains(name, "embed")) return "embedding";
-  if (name.starts_with("lm_head.")) return "output head";
-  if (name.ends_with(".bias")) return "bias";
-  if (IsOfAnotherModality(name)) return "not of the text model";
-  if (Contains(name, "norm")) return "norm";
-  if (!IsBlockProjection(name) || info.shape.size() != 2) return "not a linear layer";
-  if (!IsFloatWeight(info.dtype)) return fmt::format("stored as {}", NameOf(info.dtype));
-  if (shared.contains(info.name)) return "shared under another name";
-  if (*ElementCount(info.shape) == 0) return "no elements";
-  if (info.shape[1] % kCodesPerWord != 0) return "row length not a multiple of 8";
-  return "";
-}
 
 bool DividesAll(int64_t group, const std::vector<PlanRow>& rows) {
   return std::all_of(rows.begin(), rows.end(), [group](const PlanRow& row) {
@@ -72,11 +27,9 @@ bool DividesAll(int64_t group, const std::vector<PlanRow>& rows) {
   });
 }
 
-absl::StatusOr<int64_t> ResolveGroup(int64_t asked, const std::vector<PlanRow>& rows) {
-  if (GroupSizeName(asked) == "unknown") {
-    return Error(Reason::kOptionInvalid, "group-size", fmt::format("{} is not known", asked),
-                 "use one of auto, 32, 64, 128, channel");
-  }
+absl::StatusOr<int64_t> ResolveGroup(Scheme scheme, int64_t asked,
+                                     const std::vector<PlanRow>& rows) {
+  if (!TraitsOf(scheme).groups) return kPerChannel;
   if (asked == 0) {
     for (const int64_t group : {128, 64, 32}) {
       if (DividesAll(group, rows)) return group;
@@ -111,7 +64,7 @@ std::string ScaleObstacle(const PlanRow& row) {
   std::set<std::pair<int64_t, int64_t>> groups;
   for (const PinnedWeight& pinned : row.pinned) {
     const WeightPosition& at = pinned.position;
-    if (PinnedScale(row.source.info.dtype, pinned.value, pinned.value) == 0) {
+    if (PinnedScale(TraitsOf(row.scheme).bits, row.scale_dtype, pinned.value, pinned.value) == 0) {
       return fmt::format("no scale puts the value at [{}, {}] exactly on a code", at.row,
                          at.column);
     }
@@ -124,34 +77,59 @@ std::string ScaleObstacle(const PlanRow& row) {
 
 void KeepWhole(PlanRow& row) {
   row.quantized = false;
-  row.kept_because = "super weight";
+  row.kept_because = kSuperWeight;
   row.pinned.clear();
 }
 
-// Applies `preserve` to the rows that hold super weights.
-void PreserveSuperWeights(Plan& plan) {
-  for (PlanRow& row : plan.rows) {
-    if (!row.quantized || row.pinned.empty()) continue;
-    if (plan.options.preserve == Preserve::kNone) {
-      row.pinned.clear();
-    } else if (plan.options.preserve == Preserve::kTensor) {
-      KeepWhole(row);
-    } else if (const std::string obstacle = ScaleObstacle(row); !obstacle.empty()) {
+// Applies `preserve` to one row that holds super weights.
+void PreserveIn(PlanRow& row, bool expert, Plan& plan) {
+  const std::string obstacle = ScaleObstacle(row);
+  const bool fits = obstacle.empty() && !row.asymmetric && !TraitsOf(row.scheme).rounds_activations;
+  const Preserve preserve = plan.options.preserve;
+  if (preserve == Preserve::kNone) {
+    row.pinned.clear();
+  } else if (preserve == Preserve::kTensor && expert && fits) {
+    plan.notes.push_back(
+        fmt::format("{}: its super weight is kept exactly by its group's scale, as consumers take "
+                    "the experts of a layer alike and all of them would have to stay as they are",
+                    row.source.info.name));
+  } else {
+    if (preserve == Preserve::kScale && !obstacle.empty()) {
       plan.notes.push_back(fmt::format("{}: {}, so the whole tensor is kept as it is",
                                        row.source.info.name, obstacle));
-      KeepWhole(row);
     }
+    if (preserve == Preserve::kTensor || !obstacle.empty()) KeepWhole(row);
   }
 }
 
-std::vector<TensorInfo> OutputsOf(const PlanRow& row) {
-  const TensorInfo& in = row.source.info;
-  if (!row.quantized) return {in};
-  const int64_t n = in.shape[0];
-  const int64_t k = in.shape[1];
-  return {{in.name + "_packed", DType::kI32, {n, k / kCodesPerWord}},
-          {in.name + "_scale", in.dtype, {n, k / row.group_size}},
-          {in.name + "_shape", DType::kI64, {2}}};
+void PreserveSuperWeights(const Classification& classification, Plan& plan) {
+  for (PlanRow& row : plan.rows) {
+    if (!row.quantized || row.pinned.empty()) continue;
+    PreserveIn(row, classification.LinearRole(row)->expert, plan);
+  }
+  classification.KeepFusedAlike(plan.rows);
+}
+
+// Where a scale comes from, now that it is known which layers tokens reached.
+void ChooseRules(const Importance* importance, Plan& plan) {
+  int missed = 0;
+  const ScaleRule fall_back = plan.options.asymmetric ? ScaleRule::kMinMax : ScaleRule::kSigned;
+  for (PlanRow& row : plan.rows) {
+    row.scale = plan.options.scale;
+    if (!row.quantized || row.scale != ScaleRule::kImportance || importance == nullptr) continue;
+    const InputStatistics* statistics = FindImportance(*importance, row.source.info.name);
+    if (statistics != nullptr &&
+        std::cmp_equal(statistics->mean_squares.size(), row.source.info.shape[1])) {
+      continue;
+    }
+    row.scale = fall_back;
+    ++missed;
+  }
+  if (missed == 0) return;
+  plan.notes.push_back(
+      fmt::format("{} weights have {} scales: no token of the prompt reached them, so that nothing "
+                  "is known of their input channels",
+                  missed, NameOf(fall_back)));
 }
 
 // A linear layer that a consumer would take for quantized unless it is ignored.
@@ -161,8 +139,10 @@ bool IsKeptLinear(const PlanRow& row) {
          row.kept_because != "embedding";
 }
 
-std::vector<std::string> IgnoredModules(const std::vector<PlanRow>& rows) {
-  std::set<std::string> modules = {"lm_head"};
+std::vector<std::string> IgnoredModules(const ModelConfig& config,
+                                        const std::vector<PlanRow>& rows) {
+  // transformers calls it lm_head where a family's checkpoints do not.
+  std::set<std::string> modules = {"lm_head", std::string(config.architecture.output)};
   for (const PlanRow& row : rows) {
     if (IsKeptLinear(row)) modules.insert(ModuleOf(row.source.info.name));
   }
@@ -182,17 +162,42 @@ absl::Status CheckNames(const std::vector<PlanRow>& rows) {
   return absl::OkStatus();
 }
 
-std::vector<PlanRow> ClassifiedRows(const Checkpoint& checkpoint) {
-  const std::set<std::string> shared = SharedTensors(checkpoint);
-  std::vector<PlanRow> rows;
-  rows.reserve(checkpoint.tensors().size());
-  for (const StoredTensor& tensor : checkpoint.tensors()) {
-    PlanRow& row = rows.emplace_back();
-    row.source = tensor;
-    row.kept_because = KeptBecause(tensor.info, shared);
-    row.quantized = row.kept_because.empty();
+absl::Status CheckSource(const Checkpoint& checkpoint) {
+  if (checkpoint.is_gguf()) {
+    return Error(Reason::kFeatureUnsupported, checkpoint.path(),
+                 "compressing a GGUF file is not built, detecting in it is",
+                 "give the safetensors checkpoint");
   }
-  return rows;
+  const auto& tensors = checkpoint.tensors();
+  if (std::any_of(tensors.begin(), tensors.end(),
+                  [](const StoredTensor& tensor) { return tensor.scales.has_value(); })) {
+    return Error(Reason::kFeatureUnsupported, checkpoint.path(),
+                 "compressing 8-bit weights is not built, detecting in them is",
+                 "give the checkpoint that they were made from");
+  }
+  return absl::OkStatus();
+}
+
+// The first linear layer's reason stands for all.
+absl::Status CheckAnyQuantized(const Checkpoint& checkpoint, const Classification& classification,
+                               const std::vector<PlanRow>& rows) {
+  std::string why = "it has none";
+  for (const PlanRow& row : rows) {
+    if (row.quantized) return absl::OkStatus();
+    if (classification.LinearRole(row) == nullptr || why != "it has none") continue;
+    why = fmt::format("{}: {}", row.source.info.name, row.kept_because);
+  }
+  return Error(Reason::kFeatureUnsupported, checkpoint.path(),
+               fmt::format("no linear layer of its blocks can be quantized ({})", why),
+               "its super weights can be found with detect");
+}
+
+absl::Status AssignSuperWeights(const Checkpoint& checkpoint, Plan& plan) {
+  for (const PinnedWeight& pinned : plan.super_weights) {
+    ASSIGN_OR_RETURN(const size_t index, FindRow(checkpoint, pinned.position));
+    if (plan.rows[index].quantized) plan.rows[index].pinned.push_back(pinned);
+  }
+  return absl::OkStatus();
 }
 
 template <typename Rows, typename Bytes>
@@ -219,45 +224,33 @@ std::string ModuleOf(std::string_view tensor) {
 }
 
 absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOptions& options,
-                              absl::Span<const PinnedWeight> super_weights) {
-  if (checkpoint.is_gguf()) {
-    return Error(Reason::kFeatureUnsupported, checkpoint.path(),
-                 "compressing a GGUF file is not built, detecting in it is",
-                 "give the safetensors checkpoint");
-  }
-  const auto& tensors = checkpoint.tensors();
-  if (std::any_of(tensors.begin(), tensors.end(),
-                  [](const StoredTensor& tensor) { return tensor.scales.has_value(); })) {
-    return Error(Reason::kFeatureUnsupported, checkpoint.path(),
-                 "compressing 8-bit weights is not built, detecting in them is",
-                 "give the checkpoint that they were made from");
-  }
+                              absl::Span<const PinnedWeight> super_weights,
+                              const Importance* importance) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  RETURN_IF_ERROR(CheckSource(checkpoint));
+  ASSIGN_OR_RETURN(const ModelConfig config,
+                   ModelConfig::Parse("config.json", checkpoint.config_text()));
+  RETURN_IF_ERROR(CheckPatterns(checkpoint, options));
+  const Classification classification(checkpoint, config, options);
   Plan plan;
   plan.options = options;
-  plan.rows = ClassifiedRows(checkpoint);
-  if (std::none_of(plan.rows.begin(), plan.rows.end(),
-                   [](const PlanRow& row) { return row.quantized; })) {
-    return Error(Reason::kFeatureUnsupported, checkpoint.path(),
-                 "none of its tensors is a linear layer that can be quantized",
-                 "its super weights can be found with detect");
-  }
-  ASSIGN_OR_RETURN(plan.group_size, ResolveGroup(options.group_size, plan.rows));
-  plan.super_weights.assign(super_weights.begin(), super_weights.end());
-  for (const PinnedWeight& pinned : super_weights) {
-    ASSIGN_OR_RETURN(const size_t index, FindRow(checkpoint, pinned.position));
-    if (plan.rows[index].quantized) plan.rows[index].pinned.push_back(pinned);
-  }
+  plan.rows = classification.Rows();
+  RETURN_IF_ERROR(CheckAnyQuantized(checkpoint, classification, plan.rows));
+  ASSIGN_OR_RETURN(plan.group_size, ResolveGroup(options.scheme, options.group_size, plan.rows));
   for (PlanRow& row : plan.rows) {
     if (!row.quantized) continue;
     row.group_size = plan.group_size == kPerChannel ? row.source.info.shape[1] : plan.group_size;
   }
-  PreserveSuperWeights(plan);
+  plan.super_weights.assign(super_weights.begin(), super_weights.end());
+  RETURN_IF_ERROR(AssignSuperWeights(checkpoint, plan));
+  PreserveSuperWeights(classification, plan);
+  ChooseRules(importance, plan);
   for (PlanRow& row : plan.rows) {
     if (!row.quantized) row.group_size = 0;
-    row.outputs = OutputsOf(row);
+    row.outputs = row.quantized ? PackedTensors(row) : std::vector<TensorInfo>{row.source.info};
   }
   RETURN_IF_ERROR(CheckNames(plan.rows));
-  plan.ignored_modules = IgnoredModules(plan.rows);
+  plan.ignored_modules = IgnoredModules(config, plan.rows);
   return plan;
 }
 

@@ -14,6 +14,7 @@
 #include "absl/types/span.h"
 #include "checkpoint/checkpoint.h"
 #include "quantize/options.h"
+#include "tensor/importance.h"
 #include "tensor/tensor_info.h"
 #include "tensor/weight_position.h"
 
@@ -22,16 +23,20 @@ namespace linchpin {
 struct PlanRow {
   StoredTensor source;
   bool quantized = false;
-  // Why a tensor is kept as it is: "embedding", "output head", "norm", "bias",
-  // "super weight", "shared under another name", "row length not a multiple of
-  // 8", "not a linear layer"; empty if it is quantized.
+  // Why a tensor is kept as it is: "embedding", "norm", "super weight", ...;
+  // empty if it is quantized.
   std::string kept_because;
-  // Elements per scale along a row; the row's length where per channel.
+  Scheme scheme = Scheme::kW4A16;
+  // Elements per scale along a row; the row's length where per channel; 0 if
+  // not quantized.
   int64_t group_size = 0;
+  bool asymmetric = false;
+  ScaleRule scale = ScaleRule::kSigned;
+  DType scale_dtype = DType::kBF16;  // that scales are stored in
   // Super weights of this tensor that `Preserve::kScale` keeps in their group.
   std::vector<PinnedWeight> pinned;
-  // What the output holds in its place: one tensor where it is kept, else
-  // weight_packed, weight_scale, weight_shape.
+  // What the output holds in its place: the tensor itself where it is kept,
+  // else what the format has for a quantized one (PackedTensors).
   std::vector<TensorInfo> outputs;
 
   uint64_t bytes_in() const;
@@ -51,20 +56,28 @@ struct Plan {
   uint64_t bytes_out() const;
 };
 
-// The linear layers of the blocks become quantized; embeddings, lm_head, norms
-// and biases stay.  Quantized: 2-D F32/F16/BF16 tensors `*.layers.N.*_proj.weight`.
+// The linear layers of the blocks become quantized, experts among them;
+// embeddings, lm_head, routers, norms and biases stay, and so does a layer whose
+// rows the scheme cannot pack, one that `ignore` or `include` leaves out, and
+// with them the layers that consumers fuse with it.
 // Every linear layer that stays is ignored by name, as is lm_head.
 // The group does not depend on the super weights, so that a plan made before a
-// detection has the group of the one made after it.
+// detection has the group of the one made after it.  Nor do sizes depend on
+// `importance`; where it is given (not null), layers that it lacks fall back to
+// the signed rule (min-max if asymmetric), with a note.
 //
-// OPTION_INVALID names the first tensor whose rows a given group size does not
-// divide; TENSOR_MISSING and TENSOR_SHAPE_INVALID a super weight that is not in
-// the checkpoint; TENSOR_SHAPE_INVALID an output name that the source has
-// already; FEATURE_UNSUPPORTED a GGUF source.  A super weight that `kScale`
-// cannot keep exactly (two in one group that no common scale fits, a scale that
-// leaves the dtype's range) makes its tensor fall back to `kTensor`, with a note.
+// The errors of CheckOptions and ModelConfig::Parse; OPTION_INVALID names the
+// first tensor whose rows a given group size does not divide, or a pattern that
+// matches nothing; TENSOR_MISSING and TENSOR_SHAPE_INVALID a super weight that is
+// not in the checkpoint; TENSOR_SHAPE_INVALID an output name that the source has
+// already; FEATURE_UNSUPPORTED a GGUF source, or one with nothing to quantize.  A super weight that
+// `kScale` cannot keep exactly (two in one group that no common scale fits, a
+// scale that leaves the dtype's range) makes its tensor fall back to `kTensor`,
+// with a note; a super weight of an expert is kept by its scale where it can be,
+// as `kTensor` would keep every expert of its layer.
 absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOptions& options,
-                              absl::Span<const PinnedWeight> super_weights);
+                              absl::Span<const PinnedWeight> super_weights,
+                              const Importance* importance = nullptr);
 
 // "model.layers.0.mlp.up_proj.weight" -> "model.layers.0.mlp.up_proj".
 std::string ModuleOf(std::string_view tensor);

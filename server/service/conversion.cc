@@ -19,11 +19,16 @@ struct Row {
 };
 
 constexpr Row<v1::Scheme, Scheme> kSchemes[] = {{v1::SCHEME_UNSPECIFIED, Scheme::kW4A16},
-                                                {v1::SCHEME_W4A16, Scheme::kW4A16}};
+                                                {v1::SCHEME_W4A16, Scheme::kW4A16},
+                                                {v1::SCHEME_W8A16, Scheme::kW8A16},
+                                                {v1::SCHEME_W8A8, Scheme::kW8A8},
+                                                {v1::SCHEME_FP8, Scheme::kFp8}};
 constexpr Row<v1::ScaleRule, ScaleRule> kScaleRules[] = {
-    {v1::SCALE_RULE_UNSPECIFIED, ScaleRule::kSigned},
+    {v1::SCALE_RULE_UNSPECIFIED, ScaleRule::kImportance},
     {v1::SCALE_RULE_SIGNED, ScaleRule::kSigned},
-    {v1::SCALE_RULE_MINMAX, ScaleRule::kMinMax}};
+    {v1::SCALE_RULE_MINMAX, ScaleRule::kMinMax},
+    {v1::SCALE_RULE_IMPORTANCE, ScaleRule::kImportance},
+    {v1::SCALE_RULE_MSE, ScaleRule::kMse}};
 constexpr Row<v1::Preserve, Preserve> kPreserves[] = {{v1::PRESERVE_UNSPECIFIED, Preserve::kTensor},
                                                       {v1::PRESERVE_TENSOR, Preserve::kTensor},
                                                       {v1::PRESERVE_SCALE, Preserve::kScale},
@@ -107,6 +112,10 @@ v1::TensorPlan ToProto(const PlanRow& row) {
   message.set_group_size(row.quantized ? row.group_size : 0);
   message.set_bytes_in(row.bytes_in());
   message.set_bytes_out(row.bytes_out());
+  if (!row.quantized) return message;
+  message.set_scheme(ToTable(kSchemes, row.scheme));
+  message.set_scale(ToTable(kScaleRules, row.scale));
+  message.set_asymmetric(row.asymmetric);
   return message;
 }
 
@@ -134,6 +143,9 @@ absl::StatusOr<QuantizeOptions> FromProto(const v1::QuantizationOptions& options
   ASSIGN_OR_RETURN(result.scale, FromTable(kScaleRules, options.scale(), "quantization.scale"));
   ASSIGN_OR_RETURN(result.preserve,
                    FromTable(kPreserves, options.preserve(), "quantization.preserve"));
+  result.asymmetric = options.asymmetric();
+  result.ignore.assign(options.ignore().begin(), options.ignore().end());
+  result.include.assign(options.include().begin(), options.include().end());
   return result;
 }
 
@@ -170,6 +182,8 @@ absl::StatusOr<CompressOptions> FromProto(const v1::DetectionOptions& detection,
   CompressOptions result;
   ASSIGN_OR_RETURN(result.detect, FromProto(detection));
   ASSIGN_OR_RETURN(result.quantize, FromProto(quantization));
+  ASSIGN_OR_RETURN(result.calibration,
+                   FromProto(quantization.calibration(), "quantization.calibration"));
   return result;
 }
 
@@ -233,6 +247,7 @@ v1::PlanCompressionResponse ToProto(const Plan& plan) {
   message.set_group_size(static_cast<int32_t>(plan.group_size));
   message.set_bytes_in(plan.bytes_in());
   message.set_bytes_out(plan.bytes_out());
+  for (const std::string& note : plan.notes) message.add_notes(ValidUtf8(note));
   return message;
 }
 

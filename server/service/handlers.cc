@@ -1,7 +1,9 @@
 #include "service/handlers.h"
 
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/status.h"
 #include "service/conversion.h"
@@ -17,9 +19,9 @@ absl::Status ReserveFor(const std::string& source, JobRun& run) {
   return run.Reserve(bytes);
 }
 
-template <class... Names>
-void AddNames(google::protobuf::RepeatedPtrField<std::string>* field, Names... names) {
-  (field->Add(std::string(NameOf(names))), ...);
+void AddNames(const std::vector<std::string_view>& names,
+              google::protobuf::RepeatedPtrField<std::string>* field) {
+  for (const std::string_view name : names) field->Add(std::string(name));
 }
 
 }  // namespace
@@ -29,14 +31,14 @@ v1::GetCapabilitiesResponse Capabilities(const Backend& backend) {
   response.set_version(backend.engine.version);
   response.set_libtorch_version(backend.engine.libtorch_version);
   for (const std::string& family : backend.engine.families) response.add_families(family);
-  AddNames(response.mutable_schemes(), Scheme::kW4A16);
-  response.add_formats("compressed-tensors");
+  AddNames(SchemeNames(), response.mutable_schemes());
+  AddNames(FormatNames(), response.mutable_formats());
   for (const std::string& scheme : backend.uri_schemes) response.add_uri_schemes(scheme);
   response.set_max_message_bytes(kMaxMessageBytes);
   response.set_max_artifact_bytes(backend.max_artifact_bytes);
   response.set_chunk_bytes(kChunkBytes);
-  AddNames(response.mutable_scale_rules(), ScaleRule::kSigned, ScaleRule::kMinMax);
-  AddNames(response.mutable_preserve_modes(), Preserve::kTensor, Preserve::kScale, Preserve::kNone);
+  AddNames(ScaleRuleNames(), response.mutable_scale_rules());
+  AddNames(PreserveNames(), response.mutable_preserve_modes());
   return response;
 }
 

@@ -25,11 +25,12 @@ void BM_EncodeGroups(benchmark::State& state) {
     StoreAs(dtype, normal(random), weights.data() + i * size);
   }
   const EncodeRequest request{.dtype = dtype,
+                              .scale_dtype = dtype,
                               .rows = kRows,
                               .columns = kColumns,
                               .group_size = group,
                               .weights = weights.data(),
-                              .packed = packed.data(),
+                              .codes = packed.data(),
                               .scales = scales.data()};
   for (auto _ : state) benchmark::DoNotOptimize(EncodeGroups(request));
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(weights.size()));

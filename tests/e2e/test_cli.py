@@ -27,8 +27,8 @@ def compressed_fixture(linchpin, demo_model, demo_proof, tmp_path_factory):
 def test_capabilities_name_what_is_built(linchpin):
     capabilities = linchpin("capabilities", "--json").json
     assert "llama" in capabilities["families"]
-    assert capabilities["schemes"] == ["w4a16"]
-    assert set(capabilities["scale_rules"]) == {"signed", "minmax"}
+    assert capabilities["schemes"] == ["w4a16", "w8a16", "w8a8", "fp8"]
+    assert set(capabilities["scale_rules"]) == {"importance", "signed", "minmax", "mse"}
     assert set(capabilities["preserve_modes"]) == {"tensor", "scale", "none"}
     assert capabilities["formats"] == ["compressed-tensors"]
     assert capabilities["chunk_bytes"] == 1 << 20

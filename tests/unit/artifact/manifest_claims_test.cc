@@ -19,7 +19,10 @@ Json Sound() {
   json["manifest_version"] = 1;
   json["output"]["files"] =
       Json::array({{{"name", "model.safetensors"}, {"size", 10}, {"sha256", kDigest}}});
-  json["tensors"] = Json::array({{{"name", "w"}, {"action", "quantized"}, {"sha256", kDigest}}});
+  json["tensors"] = Json::array({{{"name", "w"},
+                                  {"action", "quantized"},
+                                  {"outputs", Json::array({"w_packed", "w_scale"})},
+                                  {"sha256", kDigest}}});
   json["super_weights"] = Json::array({{{"tensor", "w"},
                                         {"row", 1},
                                         {"column", 2},
@@ -35,6 +38,7 @@ TEST(ManifestClaimsTest, ReadsWhatCanBeChecked) {
   ASSERT_TRUE(claims.ok()) << claims.status();
   EXPECT_EQ(claims->files[0], (FileRecord{"model.safetensors", 10, kDigest}));
   EXPECT_TRUE(claims->tensors[0].quantized);
+  EXPECT_EQ(claims->tensors[0].outputs, (std::vector<std::string>{"w_packed", "w_scale"}));
   EXPECT_EQ(claims->kept[0], (KeptWeight{{{"w", 1, 2}, 0.1F}, -3, "scale", false}));
 }
 

@@ -155,16 +155,22 @@ TEST_F(ManifestTest, HasExactlyTheKeysOfItsSchema) {
 }
 
 TEST_F(ManifestTest, SaysWhatWasAskedAndWhatWasDone) {
-  EXPECT_EQ(manifest_["options"].dump(),
-            R"({"scheme":"w4a16","group_size":"auto","scale":"signed","preserve":"scale"})");
+  EXPECT_EQ(
+      manifest_["options"].dump(),
+      R"({"format":"compressed-tensors","scheme":"w4a16","group_size":"auto",)"
+      R"("asymmetric":false,"scale":"importance","preserve":"scale","ignore":[],"include":[]})");
+  EXPECT_TRUE(manifest_["calibration"].is_null());
   EXPECT_EQ(manifest_["tensors"].size(), 20U);
   const Json& quantized = manifest_["tensors"][2];
   EXPECT_EQ(quantized["action"], "quantized");
   EXPECT_EQ(quantized["scheme"], "w4a16");
   EXPECT_EQ(quantized["group_size"], 32);
+  EXPECT_EQ(quantized["outputs"].size(), 3U);
+  EXPECT_EQ(quantized["outputs"][0], quantized["name"].get<std::string>() + "_packed");
   EXPECT_TRUE(quantized["kept_because"].is_null());
   EXPECT_EQ(manifest_["tensors"][0]["kept_because"], "embedding");
   EXPECT_TRUE(manifest_["tensors"][0]["scheme"].is_null());
+  EXPECT_EQ(manifest_["tensors"][0]["outputs"], Json::array({manifest_["tensors"][0]["name"]}));
 }
 
 TEST_F(ManifestTest, FilesHaveTheirDigests) {

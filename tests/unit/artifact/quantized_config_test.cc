@@ -1,5 +1,6 @@
 #include <string>
 
+#include "absl/strings/str_split.h"
 #include "artifact/compressed_tensors.h"
 #include "base/status.h"
 #include "gmock/gmock.h"
@@ -34,6 +35,33 @@ TEST(QuantizedConfigTest, PerChannelHasNoGroupSize) {
   ASSERT_TRUE(config.ok());
   EXPECT_EQ((*config)["quantization_config"]["config_groups"]["group_0"]["weights"].dump(),
             R"({"num_bits":4,"type":"int","symmetric":true,"strategy":"channel","dynamic":false})");
+}
+
+TEST(QuantizedConfigTest, EverySchemeSaysWhatConsumersExpect) {
+  const std::pair<QuantizeOptions, std::string> cases[] = {
+      {{.asymmetric = true},
+       R"("format":"pack-quantized"|"input_activations":null|"num_bits":4,"type":"int","symmetric":false,)"},
+      {{.scheme = Scheme::kW8A16},
+       R"("format":"pack-quantized"|"num_bits":8,"type":"int","symmetric":true,)"},
+      {{.scheme = Scheme::kW8A8},
+       R"("format":"int-quantized"|"input_activations":{"num_bits":8,"type":"int","symmetric":true,)"
+       R"("strategy":"token","dynamic":true}|"weights":{"num_bits":8,"type":"int","symmetric":true,)"
+       R"("strategy":"channel","dynamic":false})"},
+      {{.scheme = Scheme::kFp8},
+       R"("format":"float-quantized"|"input_activations":{"num_bits":8,"type":"float",)"
+       R"("symmetric":true,"strategy":"token","dynamic":true}|)"
+       R"("weights":{"num_bits":8,"type":"float","symmetric":true,"strategy":"channel","dynamic":false})"},
+  };
+  for (const auto& [options, parts] : cases) {
+    Plan plan = PlanOf(-1);
+    plan.options = options;
+    const absl::StatusOr<Json> config = QuantizedConfig("{}", plan);
+    ASSERT_TRUE(config.ok());
+    const std::string text = (*config)["quantization_config"].dump();
+    for (const auto part : absl::StrSplit(parts, '|')) {
+      EXPECT_THAT(text, ::testing::HasSubstr(std::string(part.data(), part.size())));
+    }
+  }
 }
 
 TEST(QuantizedConfigTest, KeepsEveryKeyInItsOrder) {

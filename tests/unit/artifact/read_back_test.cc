@@ -58,6 +58,57 @@ TEST_F(ReadBackTest, PackedTensorsTimesTheirScale) {
   EXPECT_EQ(ReasonAt(0, 16), Reason::kTensorShapeInvalid);
 }
 
+// Sixteen rows of one word of eight codes; zero points of two groups, packed by rows.
+TEST_F(ReadBackTest, ZeroPointsAreTakenOff) {
+  std::string words(16 * 4, '\x99');  // every code is 9 - 8
+  Add({{"w_packed", DType::kI32, {16, 1}}, words});
+  Add(MakeTensor("w_scale", DType::kBF16, {16, 2}, std::vector<float>(32, 0.5F)));
+  // Word (r, c): row 8r lowest. Row 1 of group 0 has 3 - 8, row 8 of group 1 has 15 - 8.
+  const uint32_t zeros[4] = {0x88888838, 0x88888888, 0x88888888, 0x8888888f};
+  std::string bytes(sizeof zeros, '\0');
+  std::memcpy(bytes.data(), zeros, sizeof zeros);
+  Add({{"w_zero_point", DType::kI32, {2, 2}}, bytes});
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 0, 0}), 0.5F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 1, 0}), (1 + 5) * 0.5F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 1, 4}), 0.5F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 8, 7}), (1 - 7) * 0.5F);
+  Add({{"w_zero_point", DType::kI32, {2, 1}}, bytes.substr(0, 8)});
+  EXPECT_EQ(ReasonAt(0, 0), Reason::kTensorShapeInvalid);
+  Add({{"w_zero_point", DType::kI32, {1, 2}}, bytes.substr(0, 8)});
+  EXPECT_EQ(ReasonAt(8, 0), Reason::kTensorShapeInvalid);
+}
+
+TEST_F(ReadBackTest, TheShapeSaysHowManyBitsACodeHas) {
+  Add({{"w_packed", DType::kI32, {1, 2}}, std::string("\x00\x80\x81\xff\x01\x02\x03\x04", 8)});
+  Add(MakeTensor("w_scale", DType::kBF16, {1, 1}, {2.0F}));
+  const int64_t shape[2] = {1, 8};
+  std::string bytes(sizeof shape, '\0');
+  std::memcpy(bytes.data(), shape, sizeof shape);
+  Add({{"w_shape", DType::kI64, {2}}, bytes});
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 0, 0}), -256.0F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 0, 1}), 0.0F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 0, 3}), 254.0F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 0, 4}), -254.0F);
+  const int64_t wrong[2] = {1, 9};
+  std::memcpy(bytes.data(), wrong, sizeof wrong);
+  Add({{"w_shape", DType::kI64, {2}}, bytes});
+  EXPECT_EQ(ReasonAt(0, 0), Reason::kTensorShapeInvalid);
+}
+
+TEST_F(ReadBackTest, OneCodeToAByte) {
+  Add(MakeTensor("w_scale", DType::kBF16, {2, 1}, {0.5F, -0.25F}));
+  Add({{"w", DType::kI8, {2, 2}}, std::string("\x01\x80\x7f\xff", 4)});
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 0, 0}), 0.5F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 0, 1}), -64.0F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 1, 1}), 0.25F);
+  EXPECT_EQ(ReasonAt(0, 2), Reason::kTensorShapeInvalid);
+  Add({{"w", DType::kF8E4M3, {2, 2}}, std::string("\x38\xb8\x7e\x01", 4)});
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 0, 0}), 0.5F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 0, 1}), -0.5F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 1, 0}), 448 * -0.25F);
+  EXPECT_EQ(*ReadBack(tensors_, {"w", 1, 1}), 0x1p-9F * -0.25F);
+}
+
 TEST_F(ReadBackTest, ScalesThatDoNotFitAreRefused) {
   AddPacked();
   const TensorFixture bad[] = {MakeTensor("w_scale", DType::kBF16, {2, 3}, {1, 1, 1, 1, 1, 1}),

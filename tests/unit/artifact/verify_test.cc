@@ -114,7 +114,7 @@ TEST_F(VerifyTest, AWrongTensorDigestIsFound) {
 }
 
 TEST_F(VerifyTest, TensorsTooManyOrTooFewAreFound) {
-  ChangeManifest([](Json& json) { json["tensors"][0]["name"] = "model.other.weight"; });
+  ChangeManifest([](Json& json) { json["tensors"][0]["outputs"][0] = "model.other.weight"; });
   EXPECT_THAT(Verify().mismatches,
               ElementsAre(HasSubstr("model.other.weight"),
                           "model.embed_tokens.weight: a tensor that the manifest does not name"));

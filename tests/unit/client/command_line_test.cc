@@ -38,7 +38,7 @@ TEST(CommandLine, HasTheDefaultsOfTheContract) {
   EXPECT_EQ(line.quantization.scheme, "w4a16");
   EXPECT_EQ(line.quantization.format, "compressed-tensors");
   EXPECT_EQ(line.quantization.group_size, "auto");
-  EXPECT_EQ(line.quantization.scale, "signed");
+  EXPECT_EQ(line.quantization.scale, "importance");
   EXPECT_EQ(line.quantization.preserve, "tensor");
   EXPECT_EQ(line.proof.level, "none");
   EXPECT_FALSE(line.overwrite || line.upload || line.json || line.quiet);
@@ -81,8 +81,8 @@ TEST(CommandLine, ReadsAllOfEvaluate) {
 
 TEST(CommandLine, ListsTheChoicesForAnUnknownValue) {
   const std::pair<std::vector<const char*>, const char*> kCases[] = {
-      {{"compress", "m", "o", "--scale", "x"}, "{signed,minmax}"},
-      {{"compress", "m", "o", "--scheme", "x"}, "{w4a16}"},
+      {{"compress", "m", "o", "--scale", "x"}, "{signed,minmax,importance,mse}"},
+      {{"compress", "m", "o", "--scheme", "x"}, "{w4a16,w8a16,w8a8,fp8}"},
       {{"compress", "m", "o", "--format", "gguf"}, "{compressed-tensors}"},
       {{"compress", "m", "o", "--preserve", "lora"}, "{tensor,scale,none}"},
       {{"plan", "m", "--group-size", "100"}, "{auto,32,64,128,channel}"},

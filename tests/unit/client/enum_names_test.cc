@@ -10,7 +10,8 @@ namespace linchpin {
 namespace {
 
 TEST(NameOf, TellsEveryVerdictClassAndModeApart) {
-  std::set<std::string_view> verdicts, classes, modes;
+  std::set<std::string_view> verdicts, classes;
+  std::set<std::string> modes;
   for (int i = 0; i < v1::Verdict_ARRAYSIZE; ++i)
     verdicts.insert(NameOf(static_cast<v1::Verdict>(i)));
   for (int i = 0; i < v1::WeightClass_ARRAYSIZE; ++i) {
@@ -21,7 +22,17 @@ TEST(NameOf, TellsEveryVerdictClassAndModeApart) {
   EXPECT_EQ(verdicts,
             (std::set<std::string_view>{"single", "several", "distributed", "none", "unproven"}));
   EXPECT_EQ(classes, (std::set<std::string_view>{"critical", "joint", "inert", "unproven"}));
-  EXPECT_EQ(modes, (std::set<std::string_view>{"tensor", "scale", "none"}));
+  EXPECT_EQ(modes, (std::set<std::string>{"tensor", "scale", "none"}));
+}
+
+TEST(NameOf, IsWhatTheCommandLineTakes) {
+  EXPECT_EQ(SchemeNames(), (std::vector<std::string>{"w4a16", "w8a16", "w8a8", "fp8"}));
+  for (const std::string& name : SchemeNames()) EXPECT_EQ(NameOf(SchemeNamed(name)), name);
+  for (const std::string& name : ScaleRuleNames()) EXPECT_EQ(NameOf(ScaleRuleNamed(name)), name);
+  for (const std::string& name : PreserveNames()) EXPECT_EQ(NameOf(PreserveNamed(name)), name);
+  EXPECT_EQ(NameOf(v1::SCHEME_UNSPECIFIED), "");
+  EXPECT_EQ(SchemeNamed("unspecified"), v1::SCHEME_UNSPECIFIED);
+  EXPECT_EQ(ScaleRuleNamed("best"), v1::SCALE_RULE_UNSPECIFIED);
 }
 
 TEST(IsExact, ComparesBits) {

@@ -86,16 +86,43 @@ TEST(MakeDetectionOptions, CarriesTheProofsTokensAndWindows) {
 }
 
 TEST(MakeQuantizationOptions, MapsEveryChoice) {
-  const auto make = [](QuantizationChoices choices) { return MakeQuantizationOptions(choices); };
+  const auto make = [](const QuantizationChoices& choices) {
+    v1::QuantizationOptions options;
+    EXPECT_TRUE(MakeQuantizationOptions(choices, options).ok());
+    return options;
+  };
   EXPECT_EQ(make({}).scheme(), v1::SCHEME_W4A16);
   EXPECT_EQ(make({}).group_size(), 0);
   EXPECT_EQ(make({.group_size = "64"}).group_size(), 64);
   EXPECT_EQ(make({.group_size = "channel"}).group_size(), -1);
-  EXPECT_EQ(make({}).scale(), v1::SCALE_RULE_SIGNED);
+  EXPECT_EQ(make({.scheme = "w8a8"}).scheme(), v1::SCHEME_W8A8);
+  EXPECT_EQ(make({.scheme = "fp8"}).scheme(), v1::SCHEME_FP8);
+  EXPECT_FALSE(make({}).asymmetric());
+  EXPECT_TRUE(make({.asymmetric = true}).asymmetric());
+  EXPECT_EQ(make({}).scale(), v1::SCALE_RULE_IMPORTANCE);
+  EXPECT_EQ(make({.scale = "signed"}).scale(), v1::SCALE_RULE_SIGNED);
   EXPECT_EQ(make({.scale = "minmax"}).scale(), v1::SCALE_RULE_MINMAX);
   EXPECT_EQ(make({}).preserve(), v1::PRESERVE_TENSOR);
   EXPECT_EQ(make({.preserve = "scale"}).preserve(), v1::PRESERVE_SCALE);
   EXPECT_EQ(make({.preserve = "none"}).preserve(), v1::PRESERVE_NONE);
+  const v1::QuantizationOptions named = make({.ignore = {"a", "b*"}, .include = {"c"}});
+  EXPECT_EQ(named.ignore_size(), 2);
+  EXPECT_EQ(named.ignore(1), "b*");
+  EXPECT_EQ(named.include(0), "c");
+}
+
+TEST(MakeQuantizationOptions, TakesCalibrationTokensByTheNameOfTheirFile) {
+  const TemporaryDirectory scratch;
+  scratch.Write("ids.json", "[[5, 6], [7]]");
+  scratch.Write("words.txt", "hello there");
+  v1::QuantizationOptions ids;
+  ASSERT_TRUE(MakeQuantizationOptions({.calibration_file = scratch / "ids.json"}, ids).ok());
+  EXPECT_EQ(ids.calibration().sequences_size(), 2);
+  v1::QuantizationOptions words;
+  ASSERT_TRUE(MakeQuantizationOptions({.calibration_file = scratch / "words.txt"}, words).ok());
+  EXPECT_EQ(words.calibration().text(), "hello there");
+  v1::QuantizationOptions none;
+  EXPECT_FALSE(MakeQuantizationOptions({.calibration_file = scratch / "none.txt"}, none).ok());
 }
 
 }  // namespace

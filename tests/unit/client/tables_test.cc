@@ -106,11 +106,13 @@ TEST(PlanText, SaysWhatBecomesOfEveryTensor) {
   tensor->set_name("a");
   tensor->set_quantized(true);
   tensor->set_group_size(64);
+  tensor->set_scheme(v1::SCHEME_W4A16);
+  tensor->set_scale(v1::SCALE_RULE_IMPORTANCE);
   tensor = plan.add_tensors();
   tensor->set_name("b");
   tensor->set_kept_because("a norm");
   const std::string text = PlanText(plan);
-  EXPECT_THAT(text, HasSubstr("4 bit, 64 per scale"));
+  EXPECT_THAT(text, HasSubstr("w4a16, 64 per scale, importance"));
   EXPECT_THAT(text, HasSubstr("as it is: a norm"));
   EXPECT_THAT(text, HasSubstr("one scale per channel"));
   EXPECT_THAT(text, HasSubstr("memory          5.00 kB"));

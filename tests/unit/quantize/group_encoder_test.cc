@@ -26,11 +26,12 @@ struct Slab {
         packed(rows * columns / 2),
         scales(rows * (columns / group) * SizeOf(dtype)) {
     request = {.dtype = dtype,
+               .scale_dtype = dtype,
                .rows = rows,
                .columns = columns,
                .group_size = group,
                .weights = weights.data(),
-               .packed = packed.data(),
+               .codes = packed.data(),
                .scales = scales.data()};
   }
   Slab(const Slab&) = delete;
@@ -229,13 +230,13 @@ TEST(EncodeGroupsTest, GroupsOfZerosHaveTheScaleOfCompressedTensors) {
 }
 
 TEST(EncodeGroupsTest, AScaleThatUnderflowsIsEpsilonAndTheLargestFiniteDoesNotOverflow) {
-  EXPECT_EQ(GroupScale(ScaleRule::kSigned, DType::kF16, 0x1p-24F), 0x1p-10F);
-  EXPECT_EQ(GroupScale(ScaleRule::kMinMax, DType::kF16, 0x1p-24F), 0x1p-10F);
-  EXPECT_EQ(GroupScale(ScaleRule::kMinMax, DType::kF16, -65504.0F),
+  EXPECT_EQ(GroupScale({}, ScaleRule::kSigned, DType::kF16, 0x1p-24F), 0x1p-10F);
+  EXPECT_EQ(GroupScale({}, ScaleRule::kMinMax, DType::kF16, 0x1p-24F), 0x1p-10F);
+  EXPECT_EQ(GroupScale({}, ScaleRule::kMinMax, DType::kF16, -65504.0F),
             RoundTo(DType::kF16, 65504 / 7.5F));
   const float largest = FromBF16(0x7f7f);
-  EXPECT_EQ(GroupScale(ScaleRule::kSigned, DType::kBF16, largest), largest / -8);
-  EXPECT_TRUE(std::isfinite(GroupScale(ScaleRule::kMinMax, DType::kBF16, largest)));
+  EXPECT_EQ(GroupScale({}, ScaleRule::kSigned, DType::kBF16, largest), largest / -8);
+  EXPECT_TRUE(std::isfinite(GroupScale({}, ScaleRule::kMinMax, DType::kBF16, largest)));
 }
 
 TEST(EncodeGroupsTest, ErrorsOfHugeWeightsStayFinite) {
@@ -300,28 +301,28 @@ TEST(EncodeErrorTest, AddsSlabAfterSlab) {
 }
 
 TEST(PinnedScaleTest, TheLargestItselfGetsTheSignedScale) {
-  EXPECT_EQ(PinnedScale(DType::kBF16, 5.875F, 5.875F), 5.875F / -8);
-  EXPECT_EQ(PinnedScale(DType::kBF16, -5.875F, -5.875F), 5.875F / 8);
-  EXPECT_EQ(PinnedScale(DType::kBF16, 2.0F, -2.0F), -0.25F) << "a tie is not larger";
+  EXPECT_EQ(PinnedScale(4, DType::kBF16, 5.875F, 5.875F), 5.875F / -8);
+  EXPECT_EQ(PinnedScale(4, DType::kBF16, -5.875F, -5.875F), 5.875F / 8);
+  EXPECT_EQ(PinnedScale(4, DType::kBF16, 2.0F, -2.0F), -0.25F) << "a tie is not larger";
 }
 
 TEST(PinnedScaleTest, LargerMembersGetALargerStepOnTheirSide) {
-  EXPECT_EQ(PinnedScale(DType::kBF16, 2.0F, 3.0F), -0.5F);   // code -4, the 3 on -6
-  EXPECT_EQ(PinnedScale(DType::kBF16, 2.0F, -3.0F), 0.5F);   // code 4, the -3 on -6
-  EXPECT_EQ(PinnedScale(DType::kBF16, -2.0F, 4.0F), -0.5F);  // code 4, the 4 on -8
-  EXPECT_EQ(PinnedScale(DType::kBF16, 2.0F, 5.0F), -1.0F);
-  EXPECT_EQ(PinnedScale(DType::kBF16, 2.0F, 16.0F), -2.0F);
-  EXPECT_EQ(PinnedScale(DType::kBF16, 2.0F, 16.5F), 0) << "no step keeps both";
+  EXPECT_EQ(PinnedScale(4, DType::kBF16, 2.0F, 3.0F), -0.5F);   // code -4, the 3 on -6
+  EXPECT_EQ(PinnedScale(4, DType::kBF16, 2.0F, -3.0F), 0.5F);   // code 4, the -3 on -6
+  EXPECT_EQ(PinnedScale(4, DType::kBF16, -2.0F, 4.0F), -0.5F);  // code 4, the 4 on -8
+  EXPECT_EQ(PinnedScale(4, DType::kBF16, 2.0F, 5.0F), -1.0F);
+  EXPECT_EQ(PinnedScale(4, DType::kBF16, 2.0F, 16.0F), -2.0F);
+  EXPECT_EQ(PinnedScale(4, DType::kBF16, 2.0F, 16.5F), 0) << "no step keeps both";
 }
 
 TEST(PinnedScaleTest, OnlyScalesThatAreExactInTheDType) {
   // Multiples of the smallest F16 number: an eighth is none, so the step grows.
-  EXPECT_EQ(PinnedScale(DType::kF16, 8 * 0x1p-24F, 8 * 0x1p-24F), -0x1p-24F);
-  EXPECT_EQ(PinnedScale(DType::kF16, 4 * 0x1p-24F, 4 * 0x1p-24F), -0x1p-24F);
-  EXPECT_EQ(PinnedScale(DType::kF16, 3 * 0x1p-24F, 3 * 0x1p-24F), -3 * 0x1p-24F);
-  EXPECT_EQ(PinnedScale(DType::kF16, 1000.1F, 1000.1F), 0) << "not a number of the dtype";
-  EXPECT_EQ(PinnedScale(DType::kF32, 0, 1), 0);
-  EXPECT_EQ(PinnedScale(DType::kF32, std::numeric_limits<float>::infinity(), 1), 0);
+  EXPECT_EQ(PinnedScale(4, DType::kF16, 8 * 0x1p-24F, 8 * 0x1p-24F), -0x1p-24F);
+  EXPECT_EQ(PinnedScale(4, DType::kF16, 4 * 0x1p-24F, 4 * 0x1p-24F), -0x1p-24F);
+  EXPECT_EQ(PinnedScale(4, DType::kF16, 3 * 0x1p-24F, 3 * 0x1p-24F), -3 * 0x1p-24F);
+  EXPECT_EQ(PinnedScale(4, DType::kF16, 1000.1F, 1000.1F), 0) << "not a number of the dtype";
+  EXPECT_EQ(PinnedScale(4, DType::kF32, 0, 1), 0);
+  EXPECT_EQ(PinnedScale(4, DType::kF32, std::numeric_limits<float>::infinity(), 1), 0);
 }
 
 TEST(EncodeGroupsTest, PinnedWeightsComeBackBitForBit) {

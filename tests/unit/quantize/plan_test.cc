@@ -1,6 +1,7 @@
 #include "quantize/plan.h"
 
 #include <map>
+#include <memory>
 #include <string>
 
 #include "base/status.h"
@@ -8,6 +9,7 @@
 #include "fmt/ranges.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "quantize/packed_tensors.h"
 #include "tests/support/gguf_file.h"
 #include "tests/support/tiny_checkpoint.h"
 
@@ -146,33 +148,23 @@ TEST(PlanTest, RowsThatDoNotPackAreKeptAndIgnored) {
 
 TEST(PlanTest, OtherTensorsAreKeptForAReason) {
   const std::map<std::string, std::string> reasons = {
-      {"model.layers.0.self_attn.q_proj.bias", "bias"},
-      {"model.layers.0.self_attn.q_norm.weight", "norm"},
       {"lm_head.weight", "output head"},
-      {"model.layers.0.block_sparse_moe.gate.weight", "not a linear layer"},
+      {"model.layers.0.self_attn.extra.weight", "not a linear layer"},
       {"model.vision_tower.layers.0.mlp.up_proj.weight", "not of the text model"},
       {"multi_modal_projector.layers.0.up_proj.weight", "not of the text model"},
       {"transformer.xlayers.0.up_proj.weight", "not a linear layer"},
-      {"model.layers.x.up_proj.weight", "not a linear layer"},
-      {"layers.12.up_proj.weight", ""},
+      {"model.layers.9.mlp.up_proj.weight", "not a linear layer"},  // beyond the config's layers
   };
   for (const auto& [name, reason] : reasons) {
     TinyCheckpoint tiny{.layers = 1};
     tiny.edit = [&name = name](TensorFixture& tensor) {
-      if (tensor.info.name == "model.layers.0.mlp.up_proj.weight") tensor.info.name = name;
+      if (tensor.info.name == "model.layers.0.self_attn.o_proj.weight") tensor.info.name = name;
     };
     const absl::StatusOr<Plan> plan = Opened(tiny).Make({});
     ASSERT_TRUE(plan.ok()) << plan.status();
     EXPECT_EQ(RowOf(*plan, name).kept_because, reason) << name;
-    EXPECT_EQ(RowOf(*plan, name).quantized, reason.empty()) << name;
+    EXPECT_FALSE(RowOf(*plan, name).quantized) << name;
   }
-}
-
-// gpt2 stores its weights transposed, under other names.
-TEST(PlanTest, ACheckpointWithoutLinearLayersIsRefused) {
-  TinyCheckpoint tiny{.layers = 1};
-  tiny.edit = [](TensorFixture& tensor) { tensor.info.name = "h." + tensor.info.name + ".c"; };
-  EXPECT_EQ(ReasonOf(Opened(tiny).Make({}).status()), Reason::kFeatureUnsupported);
 }
 
 TEST(PlanTest, LinearLayersThatStayAreIgnoredByName) {
@@ -183,6 +175,86 @@ TEST(PlanTest, LinearLayersThatStayAreIgnoredByName) {
   const absl::StatusOr<Plan> plan = Opened(tiny).Make({});
   ASSERT_TRUE(plan.ok());
   EXPECT_THAT(plan->ignored_modules, ElementsAre("lm_head", "model.layers.0.router"));
+}
+
+TEST(PlanTest, PatternsChooseWhatIsQuantized) {
+  const absl::StatusOr<Plan> ignored = Opened().Make({.ignore = {"*.layers.0.mlp.down_proj"}});
+  ASSERT_TRUE(ignored.ok()) << ignored.status();
+  EXPECT_EQ(RowOf(*ignored, kDown0).kept_because, "ignored as asked");
+  EXPECT_TRUE(RowOf(*ignored, kDown1).quantized);
+  EXPECT_THAT(ignored->ignored_modules, ElementsAre("lm_head", "model.layers.0.mlp.down_proj"));
+
+  const absl::StatusOr<Plan> included = Opened().Make({.include = {"model.layers.1.*"}});
+  ASSERT_TRUE(included.ok()) << included.status();
+  EXPECT_EQ(RowOf(*included, kDown0).kept_because, "not included");
+  EXPECT_TRUE(RowOf(*included, kDown1).quantized);
+}
+
+TEST(PlanTest, APatternThatMatchesNothingIsRefused) {
+  for (const QuantizeOptions& options :
+       {QuantizeOptions{.ignore = {"*.donw_proj"}}, QuantizeOptions{.include = {"layers.0"}}}) {
+    const absl::Status status = Opened().Make(options).status();
+    EXPECT_EQ(ReasonOf(status), Reason::kOptionInvalid);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("matches no tensor of the checkpoint"));
+  }
+}
+
+// vLLM and transformers load q, k, v as one, and gate and up.
+TEST(PlanTest, LayersThatAreFusedStayTogether) {
+  const absl::StatusOr<Plan> plan =
+      Opened({.layers = 1}).Make({.ignore = {"*.k_proj", "*.gate_proj"}});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(RowOf(*plan, "model.layers.0.self_attn.q_proj.weight").kept_because,
+            "used together with model.layers.0.self_attn.k_proj, which is kept");
+  EXPECT_EQ(RowOf(*plan, "model.layers.0.mlp.up_proj.weight").kept_because,
+            "used together with model.layers.0.mlp.gate_proj, which is kept");
+  EXPECT_TRUE(RowOf(*plan, "model.layers.0.self_attn.o_proj.weight").quantized);
+  EXPECT_TRUE(RowOf(*plan, kDown0).quantized);
+}
+
+TEST(PlanTest, EverySchemeHasItsOutputs) {
+  const std::pair<QuantizeOptions, std::string> cases[] = {
+      {{.scheme = Scheme::kW4A16, .asymmetric = true, .scale = ScaleRule::kMinMax},
+       "weight_packed I32 [64, 20] weight_scale BF16 [64, 5] weight_zero_point I32 [8, 5] "
+       "weight_shape I64 [2]"},
+      {{.scheme = Scheme::kW8A16},
+       "weight_packed I32 [64, 40] weight_scale BF16 [64, 5] weight_shape I64 [2]"},
+      {{.scheme = Scheme::kW8A8}, "weight I8 [64, 160] weight_scale BF16 [64, 1]"},
+      {{.scheme = Scheme::kFp8}, "weight F8_E4M3 [64, 160] weight_scale BF16 [64, 1]"},
+  };
+  for (const auto& [options, outputs] : cases) {
+    const absl::StatusOr<Plan> plan = Opened().Make(options);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_THAT(PlanTable(*plan), HasSubstr(outputs));
+  }
+}
+
+TEST(PlanTest, RowsThatZeroPointsDoNotPackAreKept) {
+  TinyCheckpoint tiny{.intermediate = 168, .layers = 1};  // 21 x 8, so all rows pack
+  const absl::StatusOr<Plan> packs =
+      Opened(tiny).Make({.group_size = -1, .asymmetric = true, .scale = ScaleRule::kMinMax});
+  ASSERT_TRUE(packs.ok()) << packs.status();
+  EXPECT_TRUE(RowOf(*packs, kDown0).quantized);
+  const SchemeTraits& scheme = TraitsOf(Scheme::kW4A16);
+  EXPECT_EQ(PackingObstacle(scheme, true, {12, 64}), "rows not a multiple of 8");
+  EXPECT_EQ(PackingObstacle(scheme, false, {12, 64}), "");
+  EXPECT_EQ(PackingObstacle(scheme, false, {12, 60}), "row length not a multiple of 8");
+  EXPECT_EQ(PackingObstacle(scheme, false, {0, 64}), "no elements");
+}
+
+TEST(PlanTest, WhatNoTokenReachedFallsBackWithANote) {
+  auto statistics = std::make_shared<InputStatistics>();
+  statistics->mean_squares.assign(160, 1.0F);
+  const Importance importance = {{kDown0, statistics}};
+  const Opened model;
+  const auto plan = MakePlan(*model.checkpoint, {.include = {"*.down_proj"}}, {}, &importance);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(RowOf(*plan, kDown0).scale, ScaleRule::kImportance);
+  EXPECT_EQ(RowOf(*plan, kDown1).scale, ScaleRule::kSigned);
+  EXPECT_THAT(plan->notes, ElementsAre(HasSubstr("1 weights have signed scales")));
+  const auto before = model.Make({});
+  ASSERT_TRUE(before.ok());
+  EXPECT_EQ(RowOf(*before, kDown1).scale, ScaleRule::kImportance) << "nothing is known yet";
 }
 
 TEST(PlanTest, AMatrixUnderTwoNamesIsKept) {

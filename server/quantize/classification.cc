@@ -1,0 +1,126 @@
+#include "quantize/classification.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <string_view>
+#include <utility>
+
+#include "base/status.h"
+#include "fmt/format.h"
+#include "quantize/packed_tensors.h"
+
+namespace linchpin {
+namespace {
+
+// Towers and projectors beside the text model of a multimodal one.
+bool IsOfAnotherModality(std::string_view name) {
+  constexpr std::string_view kParts[] = {"vision", "visual", "audio", "multi_modal"};
+  return std::any_of(std::begin(kParts), std::end(kParts), [name](std::string_view part) {
+    return name.find(part) != std::string_view::npos;
+  });
+}
+
+// Names under which the source's metadata offers a tensor a second time.
+std::set<std::string> SharedTensors(const Checkpoint& checkpoint) {
+  std::set<std::string> shared;
+  for (const Shard& shard : checkpoint.shards()) {
+    for (const auto& [alias, stored] : shard.header.metadata) shared.insert(stored);
+  }
+  return shared;
+}
+
+bool MatchesAny(const std::vector<std::string>& patterns, const std::string& tensor) {
+  const std::string module = ModuleOf(tensor);
+  return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+    return fnmatch(pattern.c_str(), module.c_str(), 0) == 0 ||
+           fnmatch(pattern.c_str(), tensor.c_str(), 0) == 0;
+  });
+}
+
+}  // namespace
+
+Classification::Classification(const Checkpoint& checkpoint, const ModelConfig& config,
+                               const QuantizeOptions& options)
+    : checkpoint_(checkpoint),
+      options_(options),
+      scheme_(TraitsOf(options.scheme)),
+      roles_(RolesOf(checkpoint, config)),
+      shared_(SharedTensors(checkpoint)) {}
+
+std::vector<PlanRow> Classification::Rows() const {
+  std::vector<PlanRow> rows;
+  for (const StoredTensor& tensor : checkpoint_.tensors()) {
+    PlanRow& row = rows.emplace_back();
+    row.source = tensor;
+    row.kept_because = KeptBecause(tensor.info);
+    row.quantized = row.kept_because.empty();
+    row.scheme = options_.scheme;
+    row.asymmetric = options_.asymmetric;
+    row.scale_dtype = tensor.info.dtype;
+  }
+  KeepFusedAlike(rows);
+  return rows;
+}
+
+void Classification::KeepFusedAlike(std::vector<PlanRow>& rows) const {
+  std::map<int, const PlanRow*> kept;
+  for (const PlanRow& row : rows) {
+    if (const TensorRole* role = LinearRole(row); role != nullptr && !row.quantized) {
+      kept.try_emplace(role->fused, &row);
+    }
+  }
+  for (PlanRow& row : rows) {
+    const TensorRole* role = LinearRole(row);
+    if (role == nullptr || !row.quantized || !kept.contains(role->fused)) continue;
+    row.quantized = false;
+    row.pinned.clear();
+    row.kept_because = fmt::format("used together with {}, which is kept",
+                                   ModuleOf(kept[role->fused]->source.info.name));
+  }
+}
+
+const TensorRole* Classification::LinearRole(const PlanRow& row) const {
+  const auto role = roles_.find(row.source.info.name);
+  return role == roles_.end() || !role->second.other.empty() ? nullptr : &role->second;
+}
+
+// Empty for a tensor that can be quantized.
+std::string Classification::KeptBecause(const TensorInfo& info) const {
+  const auto role = roles_.find(info.name);
+  if (role == roles_.end()) {
+    return IsOfAnotherModality(info.name) ? "not of the text model" : "not a linear layer";
+  }
+  if (!role->second.other.empty()) return std::string(role->second.other);
+  if (role->second.transposed) return "stored [in, out], which consumers do not take";
+  if (!IsFloatWeight(info.dtype)) return fmt::format("stored as {}", NameOf(info.dtype));
+  if (shared_.contains(info.name)) return "shared under another name";
+  if (info.shape.size() != 2) return "not a matrix";
+  if (MatchesAny(options_.ignore, info.name)) return "ignored as asked";
+  if (!options_.include.empty() && !MatchesAny(options_.include, info.name)) {
+    return "not included";
+  }
+  if (role->second.expert && options_.asymmetric) return "an expert has no zero points";
+  return PackingObstacle(scheme_, options_.asymmetric, info.shape);
+}
+
+absl::Status CheckPatterns(const Checkpoint& checkpoint, const QuantizeOptions& options) {
+  for (const auto& [option, patterns] :
+       {std::pair("ignore", &options.ignore), std::pair("include", &options.include)}) {
+    for (const std::string& pattern : *patterns) {
+      const auto matches = [&](const StoredTensor& tensor) {
+        return MatchesAny({pattern}, tensor.info.name);
+      };
+      const auto& tensors = checkpoint.tensors();
+      if (std::any_of(tensors.begin(), tensors.end(), matches)) continue;
+      return Error(Reason::kOptionInvalid, option,
+                   fmt::format("'{}' matches no tensor of the checkpoint", pattern),
+                   "name modules as plan lists them; * stands for any part");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace linchpin
