@@ -36,6 +36,9 @@ void AddProof(CLI::App* command, ProofOptions& proof) {
                                    "Text to prove on, through the model's tokenizer");
   ids->excludes(text);
   AddWindows(command, "--proof-", proof.windows);
+  command->add_flag("--study", proof.study,
+                    "Measure what the super weight paper draws, on the proof's tokens; it stands "
+                    "in the JSON document");
 }
 
 void AddQuantization(CLI::App* command, QuantizationChoices& choices) {
@@ -94,6 +97,9 @@ void AddPlan(CLI::App& app, CommandLine& line) {
 void AddEvaluate(CLI::App& app, CommandLine& line) {
   CLI::App* command = app.add_subcommand("evaluate", "Measure loss and perplexity of a model");
   AddModel(command, line);
+  command->add_option(
+      "--against", line.against,
+      "Another model with the same vocabulary: its loss, and the divergence from it");
   auto* sources = command->add_option_group("tokens");
   sources->add_option("--tokens", line.tokens.ids_file, "A JSON array of arrays of token ids");
   sources->add_option("--text-file", line.tokens.text_file, "A text, cut into windows");
@@ -122,8 +128,8 @@ void AddGlobals(CLI::App& app, CommandLine& line) {
 std::string Contradiction(const CommandLine& line) {
   const TokenOptions& proof = line.proof.tokens;
   const bool tokens_given = !proof.ids_file.empty() || !proof.text_file.empty();
-  if (line.proof.level == "none" && tokens_given) {
-    return "--proof-tokens and --proof-text need --proof joint or --proof full";
+  if (line.proof.level == "none" && !line.proof.study && tokens_given) {
+    return "--proof-tokens and --proof-text need --proof joint, --proof full or --study";
   }
   if (line.connection.endpoint.empty() &&
       !(line.connection.tls_ca.empty() && line.connection.tls_cert.empty())) {

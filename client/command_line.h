@@ -33,6 +33,7 @@ struct ProofOptions {
   std::string level = "none";
   TokenOptions tokens;
   WindowOptions windows;
+  bool study = false;
 };
 
 struct QuantizationChoices {
@@ -58,6 +59,7 @@ struct CommandLine {
   WindowOptions windows;
   ProofOptions proof;
   QuantizationChoices quantization;
+  std::string against;      // OTHER of evaluate
   std::string report_file;  // --out of detect, --manifest of compress
   bool overwrite = false;
   bool upload = false;

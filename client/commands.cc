@@ -112,6 +112,7 @@ grpc::Status RunEvaluate(const CommandLine& line, const CallSettings& settings, 
   v1::EvaluateCompressionRequest request;
   v1::EvaluationResult result;
   request.set_source(ServerPath(line, line.model));
+  if (!line.against.empty()) request.set_against(ServerPath(line, line.against));
   *request.mutable_windows() = MakeWindows(line.windows);
   grpc::Status status = MakeTokenSource(line.tokens, *request.mutable_tokens());
   if (status.ok()) status = Evaluate(settings, request, result);

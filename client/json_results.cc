@@ -105,8 +105,14 @@ std::string CompressionJson(const v1::CompressionResult& result, const std::stri
 }
 
 std::string EvaluationJson(const v1::EvaluationResult& result) {
-  return Document(
-      {{"loss", result.loss()}, {"perplexity", result.perplexity()}, {"tokens", result.tokens()}});
+  Json json = {
+      {"loss", result.loss()}, {"perplexity", result.perplexity()}, {"tokens", result.tokens()}};
+  if (result.has_against()) {
+    json["against"] = {{"loss", result.against().loss()},
+                       {"perplexity", result.against().perplexity()},
+                       {"kl", result.against().kl()}};
+  }
+  return Document(json);
 }
 
 std::string VerificationJson(const v1::VerificationResult& result) {

@@ -79,8 +79,11 @@ v1::Windows MakeWindows(const WindowOptions& windows) {
 
 grpc::Status MakeDetectionOptions(const CommandLine& line, v1::DetectionOptions& options) {
   grpc::Status status = MakeTokenSource(line.tokens, *options.mutable_prompt());
-  if (!status.ok() || line.proof.level == "none") return status;
-  options.set_proof(line.proof.level == "full" ? v1::PROOF_LEVEL_FULL : v1::PROOF_LEVEL_JOINT);
+  if (!status.ok() || (line.proof.level == "none" && !line.proof.study)) return status;
+  options.set_study(line.proof.study);
+  options.set_proof(line.proof.level == "full"    ? v1::PROOF_LEVEL_FULL
+                    : line.proof.level == "joint" ? v1::PROOF_LEVEL_JOINT
+                                                  : v1::PROOF_LEVEL_NONE);
   *options.mutable_proof_windows() = MakeWindows(line.proof.windows);
   return MakeTokenSource(line.proof.tokens, *options.mutable_proof_tokens());
 }

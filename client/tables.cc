@@ -172,8 +172,15 @@ std::string CompressionText(const v1::CompressionResult& result, const std::stri
 }
 
 std::string EvaluationText(const v1::EvaluationResult& result) {
-  return fmt::format("loss            {:.4f} nats\nperplexity      {:.4f}\ntokens          {}\n",
-                     result.loss(), result.perplexity(), CountText(result.tokens()));
+  std::string text =
+      fmt::format("loss            {:.4f} nats\nperplexity      {:.4f}\ntokens          {}\n",
+                  result.loss(), result.perplexity(), CountText(result.tokens()));
+  if (!result.has_against()) return text;
+  const v1::Comparison& against = result.against();
+  return text + fmt::format(
+                    "against         loss {:.4f} nats, perplexity {:.4f}\n"
+                    "divergence      {:.6f} nats per token from it\n",
+                    against.loss(), against.perplexity(), against.kl());
 }
 
 std::string VerificationText(const v1::VerificationResult& result) {

@@ -172,6 +172,7 @@ Json DetectionToJson(const Detection& detection) {
   json["super_activations"] = ListOf(detection.super_activations);
   json["layers"] = ListOf(detection.layers);
   json["proof"] = detection.proof ? ToJson(*detection.proof) : Json(nullptr);
+  json["study"] = detection.study ? StudyToJson(*detection.study) : Json(nullptr);
   json["prompt"] = {{"token_ids", detection.prompt}};
   json["thresholds"] = ToJson(detection.options);
   json["published"] = ToJson(detection.published);

@@ -23,6 +23,9 @@ namespace linchpin {
 // output channel.  What this build does not measure is null.
 Json DetectionToJson(const Detection& detection);
 
+// Its part `study`.
+Json StudyToJson(const Study& study);
+
 // A float as the shortest decimal that reads back as the same float, null
 // where it is not finite.
 Json ShortestNumber(float value);

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "detect/study.h"
 #include "tensor/weight_position.h"
 
 namespace linchpin {
@@ -170,6 +171,7 @@ struct Detection {
   std::vector<SuperActivation> super_activations;
   std::vector<LayerRecord> layers;
   std::optional<Proof> proof;
+  std::optional<Study> study;
   std::vector<int32_t> prompt;
   Published published;
   DetectOptions options;

@@ -19,6 +19,8 @@ std::vector<int32_t> FixedIds(const ModelConfig& config, int64_t length, uint64_
   return ids;
 }
 
-std::vector<int32_t> DefaultPrompt(const ModelConfig& config) { return FixedIds(config, 16, 0); }
+std::vector<int32_t> DefaultPrompt(const ModelConfig& config) {
+  return FixedIds(config, kDefaultPromptTokens, 0);
+}
 
 }  // namespace linchpin

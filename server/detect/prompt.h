@@ -12,7 +12,9 @@ namespace linchpin {
 // all; never longer than the model has positions.  Another `first` gives other ids.
 std::vector<int32_t> FixedIds(const ModelConfig& config, int64_t length, uint64_t first);
 
-// The 16 tokens that a detection runs when none are given.  A super activation
+inline constexpr int64_t kDefaultPromptTokens = 16;
+
+// The tokens that a detection runs when none are given.  A super activation
 // stands at the first token whatever follows; the others are there to measure it
 // against.
 std::vector<int32_t> DefaultPrompt(const ModelConfig& config);

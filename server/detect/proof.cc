@@ -36,15 +36,15 @@ class Arms {
 
   absl::Status Measure(const ForwardPass& pass, const std::vector<TokenWindow>& windows,
                        const RunContext& context) {
-    std::vector<std::vector<DownProjEdit>> edits;
+    std::vector<Arm> arms;
     for (const Changes& changes : changes_) {
-      std::vector<DownProjEdit>& arm = edits.emplace_back();
+      std::vector<DownProjEdit>& arm = arms.emplace_back().edits;
       for (const auto& [weight, value] : changes) {
         arm.push_back(
             {weight->layer, weight->position.row, weight->position.column, value, weight->expert});
       }
     }
-    ASSIGN_OR_RETURN(scores_, MeasureArms(pass, windows, edits, context));
+    ASSIGN_OR_RETURN(scores_, MeasureArms(pass, windows, arms, context));
     return absl::OkStatus();
   }
 

@@ -14,7 +14,7 @@ namespace linchpin {
 namespace {
 
 // Scores of so many elements are held at once.
-constexpr int64_t kScoreElements = 1 << 24;
+constexpr int64_t kScoreElements = 1 << 22;
 
 // One slope per head, a falling geometric sequence; heads beyond the largest
 // power of two take every other slope of the next (Press et al., appendix A).
@@ -103,17 +103,20 @@ Attention::Heads Attention::LaneHeads(const Heads& all, const TokenRange& lane) 
   return heads;
 }
 
-at::Tensor Attention::DistanceBias(int64_t tokens) const {
-  const at::Tensor positions = at::arange(tokens, at::kLong);
-  const at::Tensor distance = positions.unsqueeze(1) - positions.unsqueeze(0);
+at::Tensor Attention::DistanceBias(const TokenRange& queries, int64_t first_head,
+                                   int64_t heads) const {
+  const at::Tensor keys = at::arange(queries.begin + queries.count, at::kLong);
+  const at::Tensor distance =
+      keys.narrow(0, queries.begin, queries.count).unsqueeze(1) - keys.unsqueeze(0);
   at::Tensor unseen = distance.lt(0);
   const int64_t window = config_.windows[static_cast<size_t>(layer_)];
   if (window > 0) unseen = unseen.logical_or(distance.ge(window));
-  at::Tensor bias = at::zeros({1, tokens, tokens});
+  at::Tensor bias = at::zeros({1, queries.count, keys.numel()});
   if (config_.architecture.positions == PositionKind::kAlibi) {
     // Rounded to bf16, as the models were trained; scaled with the scores.
-    const at::Tensor slopes = AlibiSlopes(config_.heads).to(at::kBFloat16).unsqueeze(1);
-    bias = (slopes * positions).to(at::kFloat).unsqueeze(1) * config_.attention_scale;
+    const at::Tensor slopes =
+        AlibiSlopes(config_.heads).narrow(0, first_head, heads).to(at::kBFloat16).unsqueeze(1);
+    bias = (slopes * keys).to(at::kFloat).unsqueeze(1) * config_.attention_scale;
   }
   return bias.masked_fill(unseen, -std::numeric_limits<float>::infinity());
 }
@@ -121,20 +124,29 @@ at::Tensor Attention::DistanceBias(int64_t tokens) const {
 at::Tensor Attention::Mix(const Heads& heads) const {
   const int64_t tokens = heads.query.size(1);
   const int64_t shared = config_.heads / config_.kv_heads;
-  const at::Tensor bias = DistanceBias(tokens);
+  // Whole groups, so that a key is never split from its queries; as many queries
+  // of them as fit.
+  const int64_t rows = std::clamp<int64_t>(kScoreElements / (tokens * shared), 1, tokens);
+  const int64_t step = std::max<int64_t>(1, kScoreElements / (rows * tokens * shared)) * shared;
   at::Tensor mixed = at::empty_like(heads.query);
-  // Whole groups, so that a key is never split from its queries.
-  const int64_t step = std::max<int64_t>(1, kScoreElements / (tokens * tokens * shared)) * shared;
-  for (int64_t first = 0; first < config_.heads; first += step) {
-    const int64_t count = std::min(step, config_.heads - first);
-    const auto keys_of = [&](const at::Tensor& x) {
-      return x.narrow(0, first / shared, count / shared).repeat_interleave(shared, 0);
-    };
-    const at::Tensor query = heads.query.narrow(0, first, count) * config_.attention_scale;
-    at::Tensor scores =
-        Cap(at::matmul(query, keys_of(heads.key).transpose(1, 2)), config_.attention_softcap);
-    scores = scores + (bias.size(0) == 1 ? bias : bias.narrow(0, first, count));
-    mixed.narrow(0, first, count).copy_(at::matmul(scores.softmax(-1), keys_of(heads.value)));
+  for (TokenRange queries; queries.begin < tokens; queries.begin += rows) {
+    queries.count = std::min(rows, tokens - queries.begin);
+    for (int64_t first = 0; first < config_.heads; first += step) {
+      const int64_t count = std::min(step, config_.heads - first);
+      const auto queries_of = [&](const at::Tensor& x) {
+        return x.narrow(0, first, count).narrow(1, queries.begin, queries.count);
+      };
+      const auto keys_of = [&](const at::Tensor& x) {
+        return x.narrow(0, first / shared, count / shared)
+            .narrow(1, 0, queries.begin + queries.count)
+            .repeat_interleave(shared, 0);
+      };
+      const at::Tensor query = queries_of(heads.query) * config_.attention_scale;
+      at::Tensor scores =
+          Cap(at::matmul(query, keys_of(heads.key).transpose(1, 2)), config_.attention_softcap);
+      scores.add_(DistanceBias(queries, first, count));
+      queries_of(mixed).copy_(at::matmul(scores.softmax(-1), keys_of(heads.value)));
+    }
   }
   return mixed.transpose(1, 2).reshape({-1, tokens});
 }

@@ -20,6 +20,10 @@ namespace linchpin {
 // embeddings or ALiBi (Press et al., arXiv 2108.12409).
 class Attention {
  public:
+  // Of scores in all their forms, and of keys and values: so many elements are
+  // held at once per lane.
+  static constexpr int64_t kLaneElements = int64_t{6} << 22;
+
   static absl::StatusOr<Attention> Load(const Checkpoint& checkpoint, const ModelConfig& config,
                                         const AttentionTensors& tensors, int layer);
 
@@ -43,8 +47,10 @@ class Attention {
   absl::StatusOr<Heads> ProjectHeads(const at::Tensor& x, const RunContext& context) const;
   Heads SplitFused(const at::Tensor& fused) const;
   Heads LaneHeads(const Heads& all, const TokenRange& lane) const;
-  // Adds to the scores what the distance of two tokens says; 0 or -infinity but for ALiBi.
-  at::Tensor DistanceBias(int64_t tokens) const;
+  // Adds to the scores of some heads what the distance of two tokens says, of
+  // `queries` and all keys up to the last of them; [heads or 1, queries, keys],
+  // 0 or -infinity but for ALiBi.
+  at::Tensor DistanceBias(const TokenRange& queries, int64_t first_head, int64_t heads) const;
   at::Tensor Mix(const Heads& heads) const;  // [heads x head_dim, tokens]
 
   const Checkpoint& checkpoint_;

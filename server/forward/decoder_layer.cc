@@ -118,6 +118,18 @@ absl::Status ForwardPass::RunLanes(int index, absl::Span<const Lane> lanes,
   return absl::OkStatus();
 }
 
+uint64_t ForwardPass::ActivationBytes(const ModelConfig& config, int64_t longest, int threads) {
+  const int64_t width = std::max(
+      {config.intermediate, config.experts.intermediate, config.experts.shared_intermediate});
+  const int64_t heads = (config.heads + 2 * config.kv_heads) * config.head_dim;
+  // Around the layer, from queries to mixed values, and within the MLP, each
+  // with the copies that a tap and the operators make.
+  const int64_t per_token = 10 * config.hidden + 3 * heads + 4 * width;
+  const int64_t together = std::max(longest, kTokensTogether);
+  return static_cast<uint64_t>(together * per_token + threads * Attention::kLaneElements) *
+         sizeof(float);
+}
+
 absl::StatusOr<std::vector<float>> ForwardPass::MlpOutputGain(int layer) const {
   ASSIGN_OR_RETURN(const Norm norm,
                    Norm::Load(*checkpoint_, *config_, tensors_->MlpOutputNorm(layer)));

@@ -106,7 +106,7 @@ struct TokenScores {
   // Kullback-Leibler divergence of the lane's prediction from its reference's;
   // empty without one.
   std::vector<float> divergences;
-  // Of every id that was watched: its probability, mean over all positions.
+  // Of every id that was watched: its probability, summed over the positions.
   std::vector<float> watched;
 };
 
@@ -165,6 +165,8 @@ class ForwardPass {
   // together, as many at a time as memory allows; threads as the context says.
   // NOT_FINITE naming the layer if a lane overflows or meets a NaN.
   absl::Status RunLayer(int index, absl::Span<const Lane> lanes, const RunContext& context) const;
+  // Bytes of activations that RunLayer holds at most for lanes of up to so many tokens.
+  static uint64_t ActivationBytes(const ModelConfig& config, int64_t longest, int threads);
   absl::StatusOr<Head> LoadHead() const;
   // The gain of the norm after a layer's MLP, [hidden]; empty where there is none.
   absl::StatusOr<std::vector<float>> MlpOutputGain(int layer) const;

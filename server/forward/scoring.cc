@@ -45,7 +45,7 @@ Scoring::Scoring(const at::Tensor& hidden, absl::Span<const int32_t> ids, size_t
 TokenScores Scoring::Scores(const Scoring* reference) const {
   TokenScores scores;
   scores.losses = Values(LogSum() - chosen);
-  scores.watched = Values((watched - LogSum().unsqueeze(1)).exp().mean(0));
+  scores.watched = Values((watched - LogSum().unsqueeze(1)).exp().sum(0));
   if (reference != nullptr) {
     scores.divergences = Values(distance / reference->mass + LogSum() - reference->LogSum());
   }

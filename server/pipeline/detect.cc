@@ -7,6 +7,7 @@
 #include "detect/peel.h"
 #include "detect/proof.h"
 #include "detect/published.h"
+#include "detect/study_model.h"
 #include "forward/forward_pass.h"
 #include "pipeline/stage_timer.h"
 
@@ -52,7 +53,7 @@ absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const ForwardPa
   ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
                    MakePrompt(checkpoint, config, request.prompt));
   ProofTokens tokens;
-  if (request.proof != ProofLevel::kNone) {
+  if (request.proof != ProofLevel::kNone || request.study) {
     ASSIGN_OR_RETURN(tokens, TokensToProveOn(checkpoint, config, request));
   }
   const StageTimer forward(Stage::kForward, context);
@@ -65,6 +66,11 @@ absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const ForwardPa
     const StageTimer proof(Stage::kDetect, context);
     RETURN_IF_ERROR(Prove(checkpoint, pass, tokens, request.proof, context, detection));
     proof.Done(checkpoint.total_bytes(), 0);
+  }
+  if (request.study) {
+    const StageTimer study(Stage::kDetect, context);
+    RETURN_IF_ERROR(StudyModel(checkpoint, pass, tokens.windows, context, detection));
+    study.Done(checkpoint.total_bytes(), 0);
   }
   return detection;
 }

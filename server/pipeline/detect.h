@@ -19,6 +19,7 @@ struct DetectRequest {
   DetectOptions options;
   TokenSource prompt;  // empty: BOS and a few fixed ids; else its first sequence
   ProofLevel proof = ProofLevel::kNone;
+  bool study = false;        // detect/study.h, on the proof's tokens
   TokenSource proof_tokens;  // empty: MakeBuiltInTokens
   WindowOptions proof_windows;
 };

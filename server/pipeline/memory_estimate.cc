@@ -5,6 +5,10 @@
 #include <string>
 
 #include "base/status.h"
+#include "checkpoint/model_config.h"
+#include "detect/arms.h"
+#include "detect/prompt.h"
+#include "forward/forward_pass.h"
 
 namespace linchpin {
 namespace {
@@ -23,9 +27,54 @@ std::string LayerOf(const std::string& name) {
   return end == std::string::npos ? "" : name.substr(0, end + 1);
 }
 
+int64_t AtMost(size_t count, int64_t most) {
+  return std::min<int64_t>(static_cast<int64_t>(count), most);
+}
+
+// Nothing for a family that no pass runs.
+uint64_t ActivationBytes(const Checkpoint& checkpoint, int threads, const TokenLoad& load) {
+  const absl::StatusOr<ModelConfig> config =
+      ModelConfig::Parse("config.json", checkpoint.config_text());
+  if (!config.ok()) return 0;
+  const auto stream = static_cast<uint64_t>(config->hidden) * sizeof(float);  // of one token
+  // Before the layer, what its MLP adds, and the outputs of its down_projs.
+  const auto kept = static_cast<uint64_t>(config->layers) * (3 + config->experts.per_token);
+  const uint64_t trace = static_cast<uint64_t>(load.prompt) * stream * kept;
+  const uint64_t held = std::min<uint64_t>(
+      static_cast<uint64_t>(load.measured) * stream,
+      std::max<uint64_t>(kHiddenBytes, 2 * static_cast<uint64_t>(load.longest) * stream));
+  return trace + 2 * held +  // the scores keep them normed
+         ForwardPass::ActivationBytes(*config, std::max(load.prompt, load.longest), threads);
+}
+
 }  // namespace
 
-uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads) {
+TokenLoad LoadOf(const TokenSource& tokens, const WindowOptions& windows) {
+  TokenLoad load;
+  for (const std::vector<int32_t>& ids : tokens.ids) {
+    load.longest = std::max(load.longest, AtMost(ids.size(), kMaxSequenceTokens));
+    load.measured += AtMost(ids.size(), kMaxSequenceTokens);
+  }
+  if (!tokens.ids.empty()) return load;
+  load.longest = std::min<int64_t>(windows.size, kMaxSequenceTokens);
+  load.measured = load.longest * std::min<int64_t>(windows.count, kMaxTokens);
+  return load;
+}
+
+TokenLoad LoadOf(const DetectRequest& request) {
+  TokenLoad load;
+  if (request.proof != ProofLevel::kNone || request.study) {
+    load = LoadOf(request.proof_tokens, request.proof_windows);
+    load.measured = kMaxTokens;  // times the arms, of which only a detection tells
+  }
+  const TokenSource& prompt = request.prompt;
+  load.prompt = prompt.empty()       ? kDefaultPromptTokens
+                : prompt.ids.empty() ? AtMost(prompt.text.size() + 1, kMaxSequenceTokens)
+                                     : AtMost(prompt.ids.front().size(), kMaxSequenceTokens);
+  return load;
+}
+
+uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads, const TokenLoad& load) {
   std::map<std::string, uint64_t> layers;
   uint64_t largest_layer = 0;
   uint64_t largest_tensor = 0;
@@ -39,13 +88,13 @@ uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads) {
     largest_tensor = std::max(largest_tensor, StoredSize(tensor));
   }
   return kLibraries + kHead + static_cast<uint64_t>(threads) * kPerThread + largest_layer +
-         largest_tensor;
+         largest_tensor + ActivationBytes(checkpoint, threads, load);
 }
 
 absl::StatusOr<uint64_t> EstimateMemory(const Storage& storage, std::string_view source,
-                                        int threads) {
+                                        int threads, const TokenLoad& load) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
-  return EstimateMemory(checkpoint, threads);
+  return EstimateMemory(checkpoint, threads, load);
 }
 
 }  // namespace linchpin

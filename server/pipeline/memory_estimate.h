@@ -1,4 +1,5 @@
-// How much memory a job will need, from headers alone: what admission reserves.
+// How much memory a job will need, from headers and options alone: what
+// admission reserves.
 #pragma once
 
 #include <cstdint>
@@ -6,18 +7,31 @@
 
 #include "absl/status/statusor.h"
 #include "checkpoint/checkpoint.h"
+#include "pipeline/detect.h"
+#include "pipeline/tokens.h"
 #include "storage/storage.h"
 
 namespace linchpin {
 
+// Tokens that go through a model, as far as options tell: a text has no more
+// tokens than bytes.
+struct TokenLoad {
+  int64_t prompt = 0;    // of the prompt, whose trace is kept
+  int64_t longest = 0;   // of the longest sequence that is measured
+  int64_t measured = 0;  // of all sequences, times the models that they go through
+};
+
+TokenLoad LoadOf(const DetectRequest& request);
+TokenLoad LoadOf(const TokenSource& tokens, const WindowOptions& windows);
+
 // Bytes at the peak of a job: the largest decoder layer in float32 beside one of
-// its tensors as stored, a slab of the output head, the encoders' slabs, and
-// what the libraries take.  An upper bound for short prompts; activations of
-// long proofs come on top.
-uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads);
+// its tensors as stored, a slab of the output head, the encoders' slabs, what
+// the libraries take, and what `load` needs: the prompt's trace, the residual
+// streams held at once (detect/arms.h) and the activations of one layer.
+uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads, const TokenLoad& load = {});
 
 // The same for a source that is not open yet; the errors of Checkpoint::Open.
 absl::StatusOr<uint64_t> EstimateMemory(const Storage& storage, std::string_view source,
-                                        int threads);
+                                        int threads, const TokenLoad& load = {});
 
 }  // namespace linchpin

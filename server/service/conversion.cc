@@ -174,6 +174,7 @@ absl::StatusOr<DetectRequest> FromProto(const v1::DetectionOptions& options) {
   ASSIGN_OR_RETURN(result.proof_tokens,
                    FromProto(options.proof_tokens(), "detection.proof_tokens"));
   ASSIGN_OR_RETURN(result.proof_windows, FromProto(options.proof_windows()));
+  result.study = options.study();
   return result;
 }
 
@@ -256,6 +257,11 @@ v1::EvaluationResult ToProto(const Evaluation& evaluation) {
   message.set_loss(evaluation.loss);
   message.set_perplexity(evaluation.perplexity);
   message.set_tokens(evaluation.tokens);
+  if (!evaluation.against) return message;
+  v1::Comparison& against = *message.mutable_against();
+  against.set_loss(evaluation.against->loss);
+  against.set_perplexity(evaluation.against->perplexity);
+  against.set_kl(evaluation.against->kl);
   return message;
 }
 

@@ -11,8 +11,9 @@ namespace linchpin {
 Engine PipelineEngine() {
   return {.compress = Compress,
           .plan = PlanCompression,
-          .estimate_memory = [](const Storage& storage, const std::string& source,
-                                int threads) { return EstimateMemory(storage, source, threads); },
+          .estimate_memory =
+              [](const Storage& storage, const std::string& source, int threads,
+                 const TokenLoad& load) { return EstimateMemory(storage, source, threads, load); },
           .detect = Detect,
           .evaluate = Evaluate,
           .verify = VerifyArtifact,

@@ -13,6 +13,7 @@
 #include "pipeline/compress.h"
 #include "pipeline/detect.h"
 #include "pipeline/evaluate.h"
+#include "pipeline/memory_estimate.h"
 #include "quantize/plan.h"
 #include "storage/storage.h"
 
@@ -27,12 +28,15 @@ struct Engine {
                                                const CompressOptions&, const RunContext&)>
       compress;
   std::function<absl::StatusOr<Plan>(const Storage&, Path source, const QuantizeOptions&)> plan;
-  std::function<absl::StatusOr<uint64_t>(const Storage&, Path source, int threads)> estimate_memory;
+  std::function<absl::StatusOr<uint64_t>(const Storage&, Path source, int threads,
+                                         const TokenLoad&)>
+      estimate_memory;
   std::function<absl::StatusOr<Detection>(const Storage&, Path source, const DetectRequest&,
                                           const RunContext&)>
       detect;
-  std::function<absl::StatusOr<Evaluation>(const Storage&, Path source, const TokenSource&,
-                                           const WindowOptions&, const RunContext&)>
+  std::function<absl::StatusOr<Evaluation>(const Storage&, Path source, Path against,
+                                           const TokenSource&, const WindowOptions&,
+                                           const RunContext&)>
       evaluate;
   std::function<absl::StatusOr<VerifyReport>(const Storage&, Path directory, const RunContext&)>
       verify;

@@ -11,11 +11,11 @@
 namespace linchpin {
 namespace {
 
-// Reserves what the forward pass over `source` needs; its headers say.
-absl::Status ReserveFor(const std::string& source, JobRun& run) {
+// Reserves what the forward pass over `source` needs; its headers and `load` say.
+absl::Status ReserveFor(const std::string& source, const TokenLoad& load, JobRun& run) {
   const Backend& backend = run.backend();
   ASSIGN_OR_RETURN(const uint64_t bytes,
-                   backend.engine.estimate_memory(run.storage(), source, backend.threads));
+                   backend.engine.estimate_memory(run.storage(), source, backend.threads, load));
   return run.Reserve(bytes);
 }
 
@@ -47,8 +47,9 @@ absl::StatusOr<v1::PlanCompressionResponse> Handle(const v1::PlanCompressionRequ
   const Backend& backend = run.backend();
   RETURN_IF_ERROR(RequirePath("source", request.source()));
   ASSIGN_OR_RETURN(const QuantizeOptions options, FromProto(request.quantization()));
-  ASSIGN_OR_RETURN(const uint64_t memory, backend.engine.estimate_memory(
-                                              run.storage(), request.source(), backend.threads));
+  ASSIGN_OR_RETURN(const uint64_t memory,
+                   backend.engine.estimate_memory(run.storage(), request.source(), backend.threads,
+                                                  LoadOf(DetectRequest{})));
   ASSIGN_OR_RETURN(const linchpin::Plan plan,
                    backend.engine.plan(run.storage(), request.source(), options));
   if (!request.destination().empty()) {
@@ -67,7 +68,7 @@ absl::StatusOr<v1::DetectSuperWeightsResponse> Handle(const v1::DetectSuperWeigh
   const Backend& backend = run.backend();
   RETURN_IF_ERROR(RequirePath("source", request.source()));
   ASSIGN_OR_RETURN(const DetectRequest options, FromProto(request.detection()));
-  RETURN_IF_ERROR(ReserveFor(request.source(), run));
+  RETURN_IF_ERROR(ReserveFor(request.source(), LoadOf(options), run));
   ASSIGN_OR_RETURN(const Detection found,
                    backend.engine.detect(run.storage(), request.source(), options, run.Context()));
   backend.metrics.SuperWeightsDetected(static_cast<int64_t>(found.super_weights.size()));
@@ -86,10 +87,15 @@ absl::StatusOr<v1::EvaluateCompressionResponse> Handle(
   if (tokens.empty()) {
     return Error(Reason::kOptionInvalid, "tokens", "there are none", "give ids or a text");
   }
-  RETURN_IF_ERROR(ReserveFor(request.source(), run));
-  ASSIGN_OR_RETURN(
-      const Evaluation evaluation,
-      backend.engine.evaluate(run.storage(), request.source(), tokens, windows, run.Context()));
+  const TokenLoad load = LoadOf(tokens, windows);
+  RETURN_IF_ERROR(ReserveFor(request.source(), load, run));
+  if (!request.against().empty()) {
+    RETURN_IF_ERROR(RequirePath("against", request.against()));
+    RETURN_IF_ERROR(ReserveFor(request.against(), load, run));
+  }
+  ASSIGN_OR_RETURN(const Evaluation evaluation,
+                   backend.engine.evaluate(run.storage(), request.source(), request.against(),
+                                           tokens, windows, run.Context()));
   v1::EvaluateCompressionResponse response;
   *response.mutable_result() = ToProto(evaluation);
   return response;
@@ -102,7 +108,7 @@ absl::StatusOr<v1::CompressModelResponse> Handle(const v1::CompressModelRequest&
   RETURN_IF_ERROR(RequirePath("destination", request.destination()));
   ASSIGN_OR_RETURN(CompressOptions options, FromProto(request.detection(), request.quantization()));
   options.overwrite = request.overwrite();
-  RETURN_IF_ERROR(ReserveFor(request.source(), run));
+  RETURN_IF_ERROR(ReserveFor(request.source(), LoadOf(options.detect), run));
   ASSIGN_OR_RETURN(const CompressResult result,
                    backend.engine.compress(run.storage(), request.source(), run.storage(),
                                            request.destination(), options, run.Context()));

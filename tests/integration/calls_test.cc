@@ -124,6 +124,23 @@ TEST_F(CallsTest, EvaluateCompression) {
   EXPECT_EQ(call.last->result().tokens(), 1);
 }
 
+TEST_F(CallsTest, EvaluationAgainstAnotherModel) {
+  v1::EvaluateCompressionRequest request;
+  request.set_source(server_.root() + "/model");
+  request.set_against("other");
+  request.mutable_tokens()->add_sequences()->add_ids(1);
+  {
+    grpc::ClientContext context;
+    auto reader = stub_->EvaluateCompression(&context, request);
+    EXPECT_EQ(RichErrorOf(ReadAll(*reader).status).info.reason(), "OPTION_INVALID");
+  }
+  request.set_against(server_.root() + "/other");
+  auto reader = stub_->EvaluateCompression(&context_, request);
+  const auto call = ReadAll(*reader);
+  ASSERT_TRUE(call.status.ok()) << call.status.error_message();
+  EXPECT_EQ(call.last->result().against().kl(), 0.25);
+}
+
 TEST_F(CallsTest, EvaluationNeedsTokens) {
   v1::EvaluateCompressionRequest request;
   request.set_source(server_.root() + "/model");

@@ -66,12 +66,14 @@ FakeEngine::FakeEngine() {
     RETURN_IF_ERROR(Work(context));
     return SampleDetection();
   };
-  engine_.evaluate = [this](const Storage&, const std::string&, const TokenSource& tokens,
-                            const WindowOptions&,
+  engine_.evaluate = [this](const Storage&, const std::string&, const std::string& against,
+                            const TokenSource& tokens, const WindowOptions&,
                             const RunContext& context) -> absl::StatusOr<Evaluation> {
     RETURN_IF_ERROR(Work(context));
-    return Evaluation{
+    Evaluation evaluation{
         .loss = 2, .perplexity = 7.389, .tokens = static_cast<int64_t>(tokens.ids.size())};
+    if (!against.empty()) evaluation.against = {1.5, 4.4817, 0.25};
+    return evaluation;
   };
   engine_.verify = [this](const Storage&, const std::string&,
                           const RunContext& context) -> absl::StatusOr<VerifyReport> {

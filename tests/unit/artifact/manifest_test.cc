@@ -33,8 +33,9 @@ TEST(ShortestNumberTest, ReadsBackAsTheSameFloat) {
 
 TEST(DetectionToJsonTest, HasTheDocumentedKeys) {
   const Json json = DetectionToJson(SomeDetection());
-  EXPECT_THAT(KeysOf(json), ElementsAre("verdict", "super_weights", "super_activations", "layers",
-                                        "proof", "prompt", "thresholds", "published", "notes"));
+  EXPECT_THAT(KeysOf(json),
+              ElementsAre("verdict", "super_weights", "super_activations", "layers", "proof",
+                          "study", "prompt", "thresholds", "published", "notes"));
   EXPECT_EQ(json["verdict"], "several");
   const Json& weight = json["super_weights"][0];
   EXPECT_EQ(weight["tensor"], "model.layers.1.mlp.down_proj.weight");

@@ -69,6 +69,14 @@ TEST(CommandLine, ReadsAllOfDetect) {
   EXPECT_EQ(parsed.line.report_file, "f");
 }
 
+TEST(CommandLine, AStudyMayHaveTokensWithoutAProof) {
+  const Parsed parsed = Parse({"compress", "m", "o", "--study", "--proof-text", "t"});
+  ASSERT_EQ(parsed.exit_code, std::nullopt) << parsed.err;
+  EXPECT_TRUE(parsed.line.proof.study);
+  EXPECT_EQ(parsed.line.proof.level, "none");
+  EXPECT_FALSE(Parse({"detect", "m"}).line.proof.study);
+}
+
 TEST(CommandLine, ReadsAllOfEvaluate) {
   const Parsed parsed =
       Parse({"evaluate", "m", "--text-file", "t", "--window", "512", "--windows", "8"});
@@ -77,6 +85,7 @@ TEST(CommandLine, ReadsAllOfEvaluate) {
   EXPECT_EQ(parsed.line.windows.size, 512);
   EXPECT_EQ(parsed.line.windows.count, 8);
   EXPECT_EQ(Parse({"evaluate", "m", "--tokens", "f"}).line.tokens.ids_file, "f");
+  EXPECT_EQ(Parse({"evaluate", "m", "--tokens", "f", "--against", "o"}).line.against, "o");
 }
 
 TEST(CommandLine, ListsTheChoicesForAnUnknownValue) {

@@ -69,6 +69,11 @@ TEST(EvaluationJson, HasTheKeysOfTheContract) {
   result.set_tokens(5538);
   EXPECT_EQ(One(EvaluationJson(result)),
             json({{"loss", 3.038}, {"perplexity", 20.86}, {"tokens", 5538}}));
+  result.mutable_against()->set_loss(3.5);
+  result.mutable_against()->set_perplexity(33.1);
+  result.mutable_against()->set_kl(0.25);
+  EXPECT_EQ(One(EvaluationJson(result))["against"],
+            json({{"loss", 3.5}, {"perplexity", 33.1}, {"kl", 0.25}}));
 }
 
 TEST(PlanJson, GivesNumbersAsNumbers) {

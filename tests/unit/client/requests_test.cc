@@ -69,6 +69,17 @@ TEST(MakeDetectionOptions, LeavesTheProofOutUnlessAskedFor) {
   EXPECT_FALSE(options.has_proof_tokens());
 }
 
+TEST(MakeDetectionOptions, CarriesAStudyWithoutAProof) {
+  CommandLine line;
+  line.proof.study = true;
+  line.proof.windows.size = 128;
+  v1::DetectionOptions options;
+  ASSERT_TRUE(MakeDetectionOptions(line, options).ok());
+  EXPECT_TRUE(options.study());
+  EXPECT_EQ(options.proof(), v1::PROOF_LEVEL_NONE);
+  EXPECT_EQ(options.proof_windows().size(), 128);
+}
+
 TEST(MakeDetectionOptions, CarriesTheProofsTokensAndWindows) {
   const TemporaryDirectory scratch;
   scratch.Write("t.json", "[[5, 6]]");

@@ -136,6 +136,13 @@ TEST(EvaluationText, ShowsLossAndPerplexity) {
   result.set_tokens(5538);
   EXPECT_EQ(EvaluationText(result),
             "loss            3.0380 nats\nperplexity      20.8634\ntokens          5,538\n");
+  result.mutable_against()->set_loss(3.5);
+  result.mutable_against()->set_perplexity(33.1155);
+  result.mutable_against()->set_kl(0.25);
+  EXPECT_EQ(EvaluationText(result),
+            "loss            3.0380 nats\nperplexity      20.8634\ntokens          5,538\n"
+            "against         loss 3.5000 nats, perplexity 33.1155\n"
+            "divergence      0.250000 nats per token from it\n");
 }
 
 TEST(CapabilitiesText, NamesEverything) {

@@ -126,7 +126,9 @@ TEST_F(ProofTest, DivergencesAreFromTheSameWindowUntouched) {
   const DownProjEdit edit{planted["layer"], planted["row"], planted["column"], 0.0F};
   DownProjEdit none = edit;
   none.value = planted["value"];
-  const auto arms = MeasureArms(*pass, {{1, 5, 9, 3}, {1, 2, 30, 4, 8}}, {{}, {edit}, {none}}, {});
+  const std::vector<TokenWindow> windows = {{1, 5, 9, 3}, {1, 2, 30, 4, 8}};
+  const std::vector<Arm> changed = {{}, {{edit}}, {{none}}};
+  const auto arms = MeasureArms(*pass, windows, changed, {});
   ASSERT_TRUE(arms.ok()) << arms.status();
   ASSERT_EQ(arms->size(), 3U);
   EXPECT_TRUE((*arms)[0].divergences.empty());

@@ -1,11 +1,13 @@
 #include "pipeline/memory_estimate.h"
 
 #include "base/status.h"
+#include "detect/arms.h"
 #include "gtest/gtest.h"
 #include "pipeline/demo_model.h"
 #include "storage/memory_storage.h"
 #include "tests/support/gguf_file.h"
 #include "tests/support/safetensors_file.h"
+#include "tests/support/tiny_checkpoint.h"
 
 namespace linchpin {
 namespace {
@@ -52,6 +54,40 @@ TEST(MemoryEstimateTest, QuantizedTensorsCountAsWhatTheyAreDecodedTo) {
     return bytes.value_or(0);
   };
   EXPECT_EQ(estimate(2048) - estimate(1024), 1024U * (32 * 4 + 34));
+}
+
+// What grows with tokens: the trace of a prompt, and the streams of a proof up
+// to what is held at once.
+TEST(MemoryEstimateTest, GrowsWithWhatIsRun) {
+  MemoryStorage storage;
+  PutTinyCheckpoint(storage, "/m", {.hidden = 512, .intermediate = 512});
+  const auto estimate = [&](const TokenLoad& load) {
+    return *EstimateMemory(storage, "/m", 1, load);
+  };
+  const uint64_t nothing = estimate({});
+  EXPECT_EQ(estimate({.prompt = 1000}) - nothing, 1000U * 512 * 4 * 2 * 3);
+  EXPECT_EQ(estimate({.longest = 100, .measured = 1000}) - nothing, 2U * 1000 * 512 * 4);
+  const uint64_t most = estimate({.longest = 100, .measured = int64_t{1} << 40});
+  EXPECT_EQ(most - nothing, 2U * kHiddenBytes);
+  EXPECT_GT(estimate({.longest = 4096, .measured = 4096}),
+            estimate({.longest = 256, .measured = 4096}));
+}
+
+TEST(MemoryEstimateTest, LoadsFollowTheOptions) {
+  const TokenLoad ids = LoadOf(TokenSource{.ids = {{1, 2, 3}, {1, 2, 3, 4, 5}}}, {});
+  EXPECT_EQ(ids.longest, 5);
+  EXPECT_EQ(ids.measured, 8);
+  const TokenLoad text = LoadOf(TokenSource{.text = "x"}, {.size = 128, .count = 3});
+  EXPECT_EQ(text.longest, 128);
+  EXPECT_EQ(text.measured, 384);
+  DetectRequest request;
+  EXPECT_EQ(LoadOf(request).prompt, 16);
+  EXPECT_EQ(LoadOf(request).measured, 0);
+  request.prompt.text = "eleven char";
+  request.study = true;
+  EXPECT_EQ(LoadOf(request).prompt, 12);
+  EXPECT_EQ(LoadOf(request).longest, 256);
+  EXPECT_GE(LoadOf(request).measured, 4 * 256);
 }
 
 TEST(MemoryEstimateTest, SourceErrorsPass) {

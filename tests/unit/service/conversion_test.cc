@@ -121,6 +121,23 @@ TEST(WindowsFromProto, ZeroIsTheDefault) {
   EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
 }
 
+TEST(DetectionOptionsFromProto, AStudyIsAskedFor) {
+  v1::DetectionOptions message;
+  EXPECT_FALSE(FromProto(message)->study);
+  message.set_study(true);
+  EXPECT_TRUE(FromProto(message)->study);
+}
+
+TEST(EvaluationToProto, ComparesWhereAnotherModelWasGiven) {
+  Evaluation evaluation{.loss = 2, .perplexity = 7.389, .tokens = 5};
+  EXPECT_FALSE(ToProto(evaluation).has_against());
+  evaluation.against = {1.5, 4.4817, 0.25};
+  const v1::EvaluationResult message = ToProto(evaluation);
+  EXPECT_EQ(message.against().loss(), 1.5);
+  EXPECT_EQ(message.against().perplexity(), 4.4817);
+  EXPECT_EQ(message.against().kl(), 0.25);
+}
+
 TEST(DetectionOptionsFromProto, AProofNeedsNoTokens) {
   v1::DetectionOptions message;
   EXPECT_EQ(FromProto(message)->proof, ProofLevel::kNone);

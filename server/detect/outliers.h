@@ -1,0 +1,24 @@
+// The weights of largest magnitude of a model's down_projs.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/run_context.h"
+#include "checkpoint/checkpoint.h"
+#include "detect/detection.h"
+#include "forward/forward_pass.h"
+
+namespace linchpin {
+
+// As edits that zero them: one of every 10,000 weights of all down_projs, at
+// most 7,000 (as many as Yu et al. prune for comparison, arXiv 2411.07191,
+// table 1), super weights left out.  By falling magnitude, then by place.
+// Reads every down_proj once.
+absl::StatusOr<std::vector<DownProjEdit>> ZeroedOutliers(const Checkpoint& checkpoint,
+                                                         const ForwardPass& pass,
+                                                         const std::vector<SuperWeight>& spared,
+                                                         const RunContext& context);
+
+}  // namespace linchpin
