@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Times detect and compress on a synthetic 2.2 GB checkpoint, beside `cat` and llm-compressor.
+# Times detect and compress on a synthetic 2.2 GB checkpoint, beside reading it, a transformers script
+# with hooks, and llm-compressor.
 #
 #   tests/bench/run.sh [MODEL]    MODEL: default build/bench/model, made if it is not there
 #
@@ -27,7 +28,19 @@ printf '%s, %d MB of weights, %s, %d cores\n\n' "$model" $((bytes / 1000000)) \
   "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2 | xargs)" "$(nproc)"
 printf '%-44s%11s %12s\n' "" "wall" "peak memory"
 measure "cat FILES > /dev/null" bash -c "cat '$model'/*.safetensors > /dev/null"
+measure "pread of every byte, with Python" \
+  "$python" tests/bench/read_all.py "$(nproc)" "$model"/*.safetensors
+"$python" tests/bench/read_all.py "$(nproc)" "$model"/*.safetensors
+measure "linchpin capabilities (start-up)" "$bin/linchpin" --quiet capabilities
 measure "linchpin detect" "$bin/linchpin" --quiet detect "$model"
+for windows in 1 3; do
+  "$python" -c "print([[1, *range(50, 305)]] * $windows)" > "$bench/windows.json"
+  measure "linchpin detect --proof joint, $windows x 256 tokens" \
+    "$bin/linchpin" --quiet detect "$model" --proof joint --proof-tokens "$bench/windows.json"
+done
+if "$python" -c "import torch, transformers" 2> /dev/null; then
+  measure "transformers, bf16, hooks, with imports" "$python" tests/bench/hooks.py "$model"
+fi
 measure --before "rm -rf $bench/out" "linchpin compress" \
   "$bin/linchpin" --quiet compress "$model" "$bench/out" --scheme w4a16
 measure "linchpin verify" "$bin/linchpin" --quiet verify "$bench/out"

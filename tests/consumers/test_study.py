@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-WINDOW, WINDOWS = 96, 3
+WINDOW, WINDOWS = 48, 2
 SCALES = [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3]
 DOWN = "model.layers.{}.mlp.down_proj"
 

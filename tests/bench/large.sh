@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Detects on a checkpoint of 40 GB, and on its first layers alone: the peak of memory is the same.
+#
+#   tests/bench/large.sh
+#
+# The checkpoint is zeros in sparse files and takes no room, but reading it passes through the page cache.
+# LINCHPIN_BIN  folder of the programs; default build/release/bin
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+bench=build/bench
+bin=${LINCHPIN_BIN:-build/release/bin}
+python=$([ -x build/venv/bin/python ] && echo build/venv/bin/python || echo python3)
+mkdir -p "$bench"
+
+printf '%-44s%11s %12s\n' "" "wall" "peak memory"
+for layers in 2 60; do
+  model=$bench/sparse-$layers
+  rm -rf "$model"
+  size=$("$python" -B tests/support/sparse_model.py "$model" --layers "$layers")
+  "$python" -B tests/bench/measure.py --runs 1 "linchpin detect, $layers layers, $size" \
+    "$bin/linchpin" --quiet detect "$model"
+  rm -rf "$model"
+done
