@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <thread>
@@ -68,6 +69,7 @@ S3Server::~S3Server() {
 
 void S3Server::Start(const std::string& program, const std::vector<std::string>& arguments,
                      const std::vector<std::string>& environment) {
+  std::signal(SIGPIPE, SIG_IGN);  // of writes under TLS
   // timeout ends a server that outlives a test that crashed.
   const std::string timeout = "timeout";
   const std::string limit = "900";

@@ -2,6 +2,7 @@
 //
 // HTTP/1.1 over TCP or TLS 1.2+, no proxies, no redirects, no compression.  The
 // address is checked when a socket is opened; connections are kept and used again.
+// The process must ignore SIGPIPE (shutdown_signal.h): OpenSSL may raise it.
 #pragma once
 
 #include <chrono>
