@@ -2,16 +2,30 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <system_error>
 
 #include "base/status.h"
 #include "fmt/format.h"
 
 namespace linchpin {
+namespace {
+
+int OpenAt2(int directory, const char* name, const void* how, size_t size) {
+  return static_cast<int>(syscall(SYS_openat2, directory, name, how, size));
+}
+
+}  // namespace
+
+SystemCalls& TheSystemCalls() {
+  static SystemCalls calls{pread, pwrite, mkdirat, OpenAt2, fallocate, fsync, renameat2};
+  return calls;
+}
 
 FileDescriptor::~FileDescriptor() {
   if (fd_ >= 0) close(fd_);
@@ -26,17 +40,18 @@ FileDescriptor OpenWithin(int directory, const std::string& path, int flags, uin
   // EAGAIN: something was renamed during the walk and the kernel could not
   // prove that the path stays beneath.
   constexpr int kAttempts = 32;
-  long fd = -1;
+  int fd = -1;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    fd = syscall(SYS_openat2, directory, path.c_str(), &how, sizeof(how));
+    fd = TheSystemCalls().create(directory, path.c_str(), &how, sizeof(how));
     if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) break;
   }
-  return FileDescriptor(static_cast<int>(fd));
+  return FileDescriptor(fd);
 }
 
 absl::Status ReadFully(int fd, std::string_view path, uint64_t offset, absl::Span<std::byte> out) {
   while (!out.empty()) {
-    const ssize_t count = pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
+    const ssize_t count =
+        TheSystemCalls().read_at(fd, out.data(), out.size(), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return SystemError(path, "read", errno);
     if (count == 0) {
@@ -54,7 +69,8 @@ absl::Status ReadFully(int fd, std::string_view path, uint64_t offset, absl::Spa
 absl::Status WriteFully(int fd, std::string_view path, uint64_t offset,
                         absl::Span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t count = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    const ssize_t count =
+        TheSystemCalls().write_at(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return SystemError(path, "write", count < 0 ? errno : EIO);
     offset += static_cast<uint64_t>(count);

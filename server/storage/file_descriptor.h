@@ -2,6 +2,8 @@
 // EINTR and short transfers handled.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -32,6 +34,19 @@ class FileDescriptor {
  private:
   int fd_ = -1;
 };
+
+// The system calls of storage that can fail for want of space or with the
+// medium.  Tests put others in their place, before any thread uses storage.
+struct SystemCalls {
+  ssize_t (*read_at)(int fd, void* out, size_t count, off_t offset);
+  ssize_t (*write_at)(int fd, const void* bytes, size_t count, off_t offset);
+  int (*make_directory)(int directory, const char* name, mode_t mode);
+  int (*create)(int directory, const char* name, const void* how, size_t size);  // openat2
+  int (*reserve)(int fd, int mode, off_t offset, off_t length);                  // fallocate
+  int (*flush)(int fd);                                                          // fsync
+  int (*rename)(int from, const char* old_name, int to, const char* new_name, unsigned flags);
+};
+SystemCalls& TheSystemCalls();
 
 // openat2(2): opens `path` relative to `directory` under the given RESOLVE_
 // flags.  Not valid and errno set on failure.

@@ -105,7 +105,7 @@ absl::Status Reserve(int fd, const std::string& path, uint64_t size) {
   if (length < 0) return SystemError(path, "allocate", EFBIG);
   int result;
   do {
-    result = fallocate(fd, 0, 0, length);
+    result = TheSystemCalls().reserve(fd, 0, 0, length);
   } while (result != 0 && errno == EINTR);
   if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) result = ftruncate(fd, length);
   return result == 0 ? absl::OkStatus() : SystemError(path, "allocate", errno);
@@ -114,7 +114,8 @@ absl::Status Reserve(int fd, const std::string& path, uint64_t size) {
 absl::Status FlushAt(int directory, const std::string& name, int flags, const std::string& path) {
   const FileDescriptor fd = OpenWithin(directory, name, flags, kResolve);
   if (!fd.valid()) return SystemError(path, "open to flush", errno);
-  return fsync(fd.get()) == 0 ? absl::OkStatus() : SystemError(path, "flush", errno);
+  return TheSystemCalls().flush(fd.get()) == 0 ? absl::OkStatus()
+                                               : SystemError(path, "flush", errno);
 }
 
 }  // namespace
@@ -144,7 +145,7 @@ LocalOutputDirectory::~LocalOutputDirectory() {
 absl::Status LocalOutputDirectory::MakeTemporary() {
   for (int attempt = 0; attempt < 100; ++attempt) {
     const std::string name = TemporaryPrefix(name_) + RandomSuffix();
-    if (mkdirat(parent_.get(), name.c_str(), 0777) != 0) {
+    if (TheSystemCalls().make_directory(parent_.get(), name.c_str(), 0777) != 0) {
       if (errno == EEXIST) continue;
       return SystemError(path_, "create a directory beside it", errno);
     }
@@ -184,7 +185,8 @@ absl::Status LocalOutputDirectory::MakeFolders(std::string_view name) {
        slash = name.find('/', slash + 1)) {
     const std::string folder(name.substr(0, slash));
     // The names are plain and the directory is ours alone, so no link can be met.
-    if (mkdirat(temporary_.get(), folder.c_str(), 0777) != 0 && errno != EEXIST) {
+    if (TheSystemCalls().make_directory(temporary_.get(), folder.c_str(), 0777) != 0 &&
+        errno != EEXIST) {
       return SystemError(path_ + "/" + folder, "create the directory", errno);
     }
     folders_.insert(folder);
@@ -217,12 +219,14 @@ absl::Status LocalOutputDirectory::Flush() const {
     RETURN_IF_ERROR(
         FlushAt(temporary_.get(), folder, O_RDONLY | O_DIRECTORY, path_ + "/" + folder));
   }
-  return fsync(temporary_.get()) == 0 ? absl::OkStatus() : SystemError(path_, "flush", errno);
+  return TheSystemCalls().flush(temporary_.get()) == 0 ? absl::OkStatus()
+                                                       : SystemError(path_, "flush", errno);
 }
 
 absl::Status LocalOutputDirectory::Publish() {
   const auto rename_with = [this](unsigned flags) {
-    return renameat2(parent_.get(), temporary_name_.c_str(), parent_.get(), name_.c_str(), flags);
+    return TheSystemCalls().rename(parent_.get(), temporary_name_.c_str(), parent_.get(),
+                                   name_.c_str(), flags);
   };
   if (rename_with(RENAME_NOREPLACE) == 0) return absl::OkStatus();
   if (errno == EINVAL && !Exists(parent_.get(), name_)) {
@@ -237,8 +241,16 @@ absl::Status LocalOutputDirectory::Publish() {
   if (!IsPlainDirectory(parent_.get(), name_) || rename_with(RENAME_EXCHANGE) != 0) {
     return SystemError(path_, "exchange it for the finished output", errno);
   }
-  RemoveTree(parent_.get(), temporary_name_);  // it now names what was replaced
+  replaced_ = true;  // the temporary name is now that of what was there
   return absl::OkStatus();
+}
+
+void LocalOutputDirectory::Withdraw() {
+  const unsigned flags = replaced_ ? RENAME_EXCHANGE : RENAME_NOREPLACE;
+  const int result = TheSystemCalls().rename(parent_.get(), name_.c_str(), parent_.get(),
+                                             temporary_name_.c_str(), flags);
+  // Where not even that works, the output stays, whole.
+  committed_ = result != 0;
 }
 
 absl::Status LocalOutputDirectory::Commit() {
@@ -247,7 +259,13 @@ absl::Status LocalOutputDirectory::Commit() {
   RETURN_IF_ERROR(Flush());
   RETURN_IF_ERROR(Publish());
   committed_ = true;
-  return fsync(parent_.get()) == 0 ? absl::OkStatus() : SystemError(path_, "flush", errno);
+  absl::Status status;
+  if (TheSystemCalls().flush(parent_.get()) != 0) {
+    status = SystemError(path_, "flush", errno);
+    Withdraw();
+  }
+  if (replaced_ && committed_) RemoveTree(parent_.get(), temporary_name_);
+  return status;
 }
 
 }  // namespace linchpin

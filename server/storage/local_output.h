@@ -39,6 +39,8 @@ class LocalOutputDirectory : public OutputDirectory {
   absl::Status MakeFolders(std::string_view name);
   absl::Status Flush() const;
   absl::Status Publish();
+  // Takes back what was published and could not be flushed.
+  void Withdraw();
 
   const FileDescriptor parent_;
   const std::string name_;
@@ -46,6 +48,7 @@ class LocalOutputDirectory : public OutputDirectory {
   const bool overwrite_;
   std::string temporary_name_;
   FileDescriptor temporary_;  // locked while this process writes there
+  bool replaced_ = false;
   bool committed_ = false;
 
   std::mutex mutex_;
