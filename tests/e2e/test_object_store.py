@@ -135,3 +135,58 @@ def test_prefixes_that_are_none_are_told_at_the_start(tmp_path):
                                  "--read-prefix", prefix], capture_output=True, text=True,
                                 check=False, timeout=30)
         assert result.returncode == 1 and "[OPTION_INVALID]" in result.stderr, prefix
+
+
+def test_a_caller_that_goes_ends_the_wait_for_a_silent_store(start_server, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with socket.socket() as silent:
+        silent.settimeout(30)
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        server = start_server("--s3-endpoint", f"http://127.0.0.1:{silent.getsockname()[1]}",
+                              "--read-prefix", "s3://models")
+        caller = CommandLine("--endpoint", server.endpoint).start("detect", "s3://models/x")
+        connection, _ = silent.accept()  # and says nothing
+
+        def running():
+            return server.metrics()['linchpin_jobs_in_progress{kind="detect"}']
+
+        assert running() == 1
+        caller.kill()
+        begun = time.monotonic()
+        while running() != 0:
+            assert time.monotonic() - begun < 5
+            time.sleep(0.05)
+        assert time.monotonic() - begun < 2, "a second, and the time for looking"
+        caller.communicate()
+        connection.close()
+
+
+def test_a_server_that_is_killed_leaves_nothing_visible_and_the_call_can_be_made_again(
+        start_server, call, bucket, roots):
+    call("demo-model", "s3://models/work/again/model")
+    call("demo-model", roots / "model")
+    call("compress", roots / "model", roots / "out")
+    expected = {path.name: path.read_bytes() for path in (roots / "out").iterdir()}
+    seen = set()
+    for attempt in range(6):
+        server = start_server("--s3-endpoint", bucket[0], "--write-prefix", "s3://models/work")
+        caller = CommandLine("--endpoint", server.endpoint).start(
+            "compress", "s3://models/work/again/model", f"s3://models/work/again/{attempt}")
+        time.sleep(0.05 + 0.06 * attempt)
+        server.process.kill()
+        server.process.wait()
+        caller.communicate()
+        there = {name for name in objects(bucket, f"work/again/{attempt}")
+                 if not name.startswith(".")}
+        seen.add(len(there))
+        if "linchpin.json" not in there:
+            # A commit that was cut off is taken over once its lease is over, not before.
+            again = call.run("compress", "s3://models/work/again/model",
+                             f"s3://models/work/again/{attempt}")
+            assert again.code == 0 or "another writer" in again.err, again.err
+            if again.code != 0:
+                continue
+        assert objects(bucket, f"work/again/{attempt}") == expected
+    assert 0 in seen, "none was killed before its commit"
