@@ -11,7 +11,8 @@
 namespace linchpin {
 namespace {
 
-constexpr int64_t kOneOf = 10'000;
+constexpr int64_t kOneOf = 200'000;
+constexpr int64_t kLeast = 10;
 constexpr int64_t kMost = 7'000;
 constexpr int64_t kSlabElements = 1 << 20;
 
@@ -95,7 +96,7 @@ absl::StatusOr<std::vector<DownProjEdit>> ZeroedOutliers(const Checkpoint& check
   for (const Place& place : places) {
     weights += ElementCount(place.tensor->info.shape).value_or(0);
   }
-  const auto count = static_cast<size_t>(std::clamp<int64_t>(weights / kOneOf, 1, kMost));
+  const auto count = static_cast<size_t>(std::clamp(weights / kOneOf, kLeast, kMost));
   std::vector<std::vector<Outlier>> found(places.size());
   RETURN_IF_ERROR(ForEachIndex(context.threads, places.size(), [&](size_t i) -> absl::Status {
     ASSIGN_OR_RETURN(found[i], LargestOf(checkpoint, places[i], count + spared.size(), context));

@@ -9,7 +9,7 @@
 #include "hwy/foreach_target.h"
 // foreach_target.h comes first.
 #include "hwy/highway.h"
-#include "quantize/load.inl"
+#include "tensor/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace linchpin {

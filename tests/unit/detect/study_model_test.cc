@@ -156,7 +156,8 @@ TEST_F(StudyTest, OutliersAreTheLargestWeightsButTheSparedOnes) {
     spared.expert = top.expert;
     const auto edits = ZeroedOutliers(*model_.checkpoint, *pass, {spared}, {.threads = 2});
     ASSERT_TRUE(edits.ok()) << edits.status();
-    ASSERT_EQ(edits->size(), std::max<size_t>(1, all.size() / 10'000));
+    ASSERT_LT(all.size(), 2'000'000U);
+    ASSERT_EQ(edits->size(), 10U);
     for (size_t i = 0; i < edits->size(); ++i) {
       const DownProjEdit& expected = all[i + 1].second;
       EXPECT_EQ((*edits)[i].layer, expected.layer);
