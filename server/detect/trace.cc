@@ -28,8 +28,8 @@ std::vector<InputElement> LargestOf(absl::Span<const float> row) {
                       return std::pair(-std::fabs(a.value), a.channel) <
                              std::pair(-std::fabs(b.value), b.channel);
                     });
-  elements.resize(kept);
-  return elements;
+  // A copy, as a trace that kept the capacity would hold every input.
+  return {elements.begin(), elements.begin() + static_cast<int64_t>(kept)};
 }
 
 Matrix Copy(MatrixView view) {
