@@ -16,7 +16,8 @@ class GroupSlabEncoder : public SlabEncoder {
   GroupSlabEncoder(const PlanRow& row, const Importance* importance)
       : row_(row), coding_(CodingOf(row.scheme, row.asymmetric)) {
     if (importance == nullptr || row.scale != ScaleRule::kImportance) return;
-    statistics_ = FindImportance(*importance, row.source.info.name);
+    const InputStatistics* statistics = FindImportance(*importance, row.source.info.name);
+    if (statistics != nullptr) error_weights_ = ErrorWeights(*statistics);
   }
 
   EncodeError Encode(int64_t first, int64_t count, const std::byte* weights,
@@ -35,7 +36,7 @@ class GroupSlabEncoder : public SlabEncoder {
                                             .columns = columns,
                                             .group_size = row_.group_size,
                                             .rule = Rule(),
-                                            .importance = Importances(),
+                                            .importance = error_weights_,
                                             .pinned = pinned,
                                             .weights = weights,
                                             .codes = bytes[0].data(),
@@ -57,14 +58,9 @@ class GroupSlabEncoder : public SlabEncoder {
  private:
   // Without statistics, as before a forward pass, the plan's rule cannot be kept.
   ScaleRule Rule() const {
-    if (row_.scale != ScaleRule::kImportance || statistics_ != nullptr) return row_.scale;
+    if (row_.scale != ScaleRule::kImportance || !error_weights_.empty()) return row_.scale;
     return row_.asymmetric ? ScaleRule::kMinMax : ScaleRule::kSigned;
   }
-  absl::Span<const float> Importances() const {
-    if (statistics_ == nullptr) return {};
-    return statistics_->mean_squares;
-  }
-
   std::vector<PinnedElement> PinnedIn(int64_t first, int64_t count) const {
     std::vector<PinnedElement> pinned;
     for (const PinnedWeight& weight : row_.pinned) {
@@ -76,7 +72,7 @@ class GroupSlabEncoder : public SlabEncoder {
 
   const PlanRow& row_;
   const Coding coding_;
-  const InputStatistics* statistics_ = nullptr;
+  std::vector<float> error_weights_;  // per input channel; empty: not known
 };
 
 }  // namespace
