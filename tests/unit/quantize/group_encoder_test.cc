@@ -7,12 +7,14 @@
 #include <random>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "hwy/targets.h"
 #include "tensor/float16.h"
+#include "tensor/float8.h"
 
 namespace linchpin {
 namespace {
@@ -358,6 +360,155 @@ TEST(EncodeGroupsTest, APinTouchesItsOwnGroupOnly) {
   for (int64_t group = 0; group < 12; ++group) {
     const bool same = group != 2 * 4 + 1;
     EXPECT_EQ(plain.Scale(group) == pinned.Scale(group), same) << group;
+  }
+}
+
+// Any coding, any rule.
+struct Encoded {
+  Encoded(const Coding& coding, ScaleRule rule, int64_t rows, int64_t columns, int64_t group)
+      : weights(static_cast<size_t>(rows * columns * 2)),
+        importance(static_cast<size_t>(columns)),
+        codes(static_cast<size_t>(rows * coding.RowBytes(columns))),
+        scales(static_cast<size_t>(rows * (columns / group) * 2)),
+        zeros(static_cast<size_t>(rows * (columns / group))) {
+    Slab slab(DType::kBF16, rows, columns, group);
+    Fill(slab, 21);
+    weights = slab.weights;
+    std::mt19937 random(4);
+    for (float& value : importance) value = static_cast<float>(random() % 1000) / 100;
+    request = {.coding = coding,
+               .rows = rows,
+               .columns = columns,
+               .group_size = group,
+               .rule = rule,
+               .importance = importance,
+               .weights = weights.data(),
+               .codes = codes.data(),
+               .scales = scales.data(),
+               .zeros = coding.asymmetric ? zeros.data() : nullptr};
+  }
+  Encoded(const Encoded&) = delete;
+
+  float Weight(int64_t index) const { return FromBF16(At16(weights, index)); }
+  float Scale(int64_t group) const { return FromBF16(At16(scales, group)); }
+  static uint16_t At16(const std::vector<std::byte>& bytes, int64_t index) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, bytes.data() + 2 * index, 2);
+    return bits;
+  }
+
+  std::vector<std::byte> weights;
+  std::vector<float> importance;
+  std::vector<std::byte> codes;
+  std::vector<std::byte> scales;
+  std::vector<int8_t> zeros;
+  EncodeRequest request;
+};
+
+constexpr Coding kCodings[] = {{CodeKind::kPackedInt, 4, false},
+                               {CodeKind::kPackedInt, 4, true},
+                               {CodeKind::kPackedInt, 8, false},
+                               {CodeKind::kInt8, 8, false},
+                               {CodeKind::kFloat8, 8, false}};
+
+TEST(EncodeGroupsTest, EveryCodingAndRuleGivesTheSameBytesOnEveryTarget) {
+  for (const Coding& coding : kCodings) {
+    for (const ScaleRule rule : {ScaleRule::kImportance, ScaleRule::kMse, ScaleRule::kMinMax}) {
+      Encoded expected(coding, rule, 19, 192, 64);
+      const EncodeError error = EncodeGroups(expected.request);
+      for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+        SCOPED_TRACE(hwy::TargetName(target));
+        hwy::SetSupportedTargetsForTest(target);
+        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+        Encoded found(coding, rule, 19, 192, 64);
+        const EncodeError same = EncodeGroups(found.request);
+        EXPECT_EQ(found.codes, expected.codes);
+        EXPECT_EQ(found.scales, expected.scales);
+        EXPECT_EQ(found.zeros, expected.zeros);
+        EXPECT_EQ(same.sum_squares, error.sum_squares);
+        EXPECT_EQ(same.max_abs, error.max_abs);
+      }
+      hwy::SetSupportedTargetsForTest(0);
+      hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    }
+  }
+}
+
+// So that slabs of any size give the same bytes.
+TEST(EncodeGroupsTest, RowsDoNotKnowEachOther) {
+  for (const Coding& coding : kCodings) {
+    Encoded whole(coding, ScaleRule::kImportance, 37, 128, 32);
+    EncodeGroups(whole.request);
+    for (int64_t row = 0; row < 37; ++row) {
+      Encoded alone(coding, ScaleRule::kImportance, 37, 128, 32);
+      alone.request.rows = 1;
+      alone.request.weights += row * 128 * 2;
+      EncodeGroups(alone.request);
+      const int64_t bytes = coding.RowBytes(128);
+      EXPECT_TRUE(std::equal(alone.codes.begin(), alone.codes.begin() + bytes,
+                             whole.codes.begin() + row * bytes));
+      EXPECT_TRUE(std::equal(alone.scales.begin(), alone.scales.begin() + 8,
+                             whole.scales.begin() + row * 8));
+    }
+  }
+}
+
+TEST(EncodeGroupsTest, Float8CodesAreTheNearest) {
+  Encoded encoded({CodeKind::kFloat8, 8, false}, ScaleRule::kMinMax, 24, 256, 256);
+  EncodeGroups(encoded.request);
+  for (int64_t i = 0; i < 24 * 256; ++i) {
+    const float x = encoded.Weight(i) / encoded.Scale(i / 256);
+    const float q = FromF8E4M3(static_cast<uint8_t>(encoded.codes[static_cast<size_t>(i)]));
+    for (int code = 0; code < 256; ++code) {
+      if ((code & 0x7f) == 0x7f) continue;  // NaN
+      const float other = FromF8E4M3(static_cast<uint8_t>(code));
+      ASSERT_LE(std::fabs(x - q), std::fabs(x - other)) << x << " " << q;
+      // Of two as near the even one.
+      if (std::fabs(x - q) == std::fabs(x - other) && other != q) {
+        ASSERT_EQ(static_cast<int>(encoded.codes[static_cast<size_t>(i)]) & 1, 0) << x;
+      }
+    }
+  }
+}
+
+TEST(EncodeGroupsTest, ByteCodesAreRoundedQuotients) {
+  for (const auto& [kind, bias] : {std::pair(CodeKind::kInt8, 0), {CodeKind::kPackedInt, 128}}) {
+    Encoded encoded({kind, 8, false}, ScaleRule::kSigned, 20, 128, 64);
+    EncodeGroups(encoded.request);
+    for (int64_t i = 0; i < 20 * 128; ++i) {
+      const float x = encoded.Weight(i) / encoded.Scale(i / 64);
+      const int q = static_cast<int>(std::nearbyint(std::clamp(x, -128.0F, 127.0F)));
+      ASSERT_EQ(static_cast<int>(encoded.codes[static_cast<size_t>(i)]), (q + bias) & 0xff) << i;
+    }
+  }
+}
+
+TEST(EncodeGroupsTest, ImportanceLosesLessOfWhatMatters) {
+  const auto lost = [](ScaleRule rule) {
+    Encoded encoded({CodeKind::kPackedInt, 4, false}, rule, 64, 256, 64);
+    EncodeGroups(encoded.request);
+    double sum = 0;
+    for (int64_t i = 0; i < 64 * 256; ++i) {
+      const int byte = static_cast<int>(encoded.codes[static_cast<size_t>(i / 2)]);
+      const int code = (i % 2 == 0 ? byte & 15 : byte >> 4) - 8;
+      const double off = encoded.Weight(i) - static_cast<double>(code) * encoded.Scale(i / 64);
+      sum += encoded.importance[static_cast<size_t>(i % 256)] * off * off;
+    }
+    return sum;
+  };
+  const double weighed = lost(ScaleRule::kImportance);
+  EXPECT_LT(weighed, lost(ScaleRule::kMse));
+  EXPECT_LT(weighed, 0.95 * lost(ScaleRule::kSigned));
+  EXPECT_LT(weighed, 0.9 * lost(ScaleRule::kMinMax));
+}
+
+TEST(EncodeGroupsTest, SearchedScalesOfZerosAreThoseOfCompressedTensors) {
+  for (const Coding& coding : kCodings) {
+    Encoded encoded(coding, ScaleRule::kImportance, 2, 64, 64);
+    std::fill(encoded.weights.begin(), encoded.weights.end(), std::byte{0});
+    EXPECT_EQ(EncodeGroups(encoded.request).max_abs, 0);
+    EXPECT_EQ(encoded.Scale(0), 0x1p-7F);
+    EXPECT_EQ(encoded.zeros[0], 0);
   }
 }
 
