@@ -110,6 +110,23 @@ void PreserveSuperWeights(const Classification& classification, Plan& plan) {
   classification.KeepFusedAlike(plan.rows);
 }
 
+// What not every consumer reads, found by loading it (tests/consumers).
+void NoteExperts(const Classification& classification, Plan& plan) {
+  const bool has_experts = std::any_of(plan.rows.begin(), plan.rows.end(), [&](const PlanRow& row) {
+    const TensorRole* role = classification.LinearRole(row);
+    return role != nullptr && role->expert;
+  });
+  if (!has_experts) return;
+  if (plan.options.asymmetric) {
+    plan.notes.emplace_back(
+        "the experts stay as they are, since consumers read none with zero points; transformers 5 "
+        "does not load such a mixture: for it, leave asymmetric out");
+  } else if (TraitsOf(plan.options.scheme).codes == CodeKind::kInt8) {
+    plan.notes.emplace_back(
+        "transformers 5 does not load experts in int8: for it, choose fp8 or w8a16");
+  }
+}
+
 // Where a scale comes from, now that it is known which layers tokens reached.
 void ChooseRules(const Importance* importance, Plan& plan) {
   int missed = 0;
@@ -245,6 +262,7 @@ absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOption
   RETURN_IF_ERROR(AssignSuperWeights(checkpoint, plan));
   PreserveSuperWeights(classification, plan);
   ChooseRules(importance, plan);
+  NoteExperts(classification, plan);
   for (PlanRow& row : plan.rows) {
     if (!row.quantized) row.group_size = 0;
     row.outputs = row.quantized ? PackedTensors(row) : std::vector<TensorInfo>{row.source.info};

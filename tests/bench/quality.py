@@ -8,6 +8,7 @@ folder with the programs.
 """
 
 import argparse
+import json
 import math
 import os
 import pathlib
@@ -21,6 +22,7 @@ os.environ["TQDM_DISABLE"] = "1"  # before the libraries below read it
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
+from transformers.utils.quantization_config import CompressedTensorsConfig
 
 
 def windows_of(model, text, arguments):
@@ -31,8 +33,17 @@ def windows_of(model, text, arguments):
     return torch.tensor([[arguments.bos] + ids[start:start + step] for start in starts])
 
 
+def has_zero_points(directory):
+    config = json.loads((pathlib.Path(directory) / "config.json").read_text("utf-8"))
+    groups = config.get("quantization_config", {}).get("config_groups", {})
+    return any(not group["weights"]["symmetric"] for group in groups.values())
+
+
 def perplexity_of(directory, windows):
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    # compressed-tensors 0.20 makes room for unpacked zero points only, unless all is unpacked.
+    unpack = {"quantization_config": CompressedTensorsConfig(dequantize=True)}
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, **(unpack if has_zero_points(directory) else {})).eval()
     total = 0.0
     with torch.no_grad():
         for batch in windows.split(4):
