@@ -68,7 +68,7 @@ absl::StatusOr<std::string> ReadMark(const S3Client& client, const Uri& mark) {
 }
 
 // False where no mark stands; true for one whose writer died or gave up;
-// OUTPUT_EXISTS for one whose writer may be at work.
+// STORAGE_FAILED, which passes with time, for one whose writer may be at work.
 absl::StatusOr<bool> IsLeft(const S3Client& client, const Uri& mark) {
   const absl::StatusOr<S3Object> object = client.Head(mark);
   if (ReasonOf(object.status()) == Reason::kSourceNotFound) return false;
@@ -79,8 +79,8 @@ absl::StatusOr<bool> IsLeft(const S3Client& client, const Uri& mark) {
   if (ReasonOf(text.status()) == Reason::kSourceNotFound) return false;
   RETURN_IF_ERROR(text.status());
   if (*text == kAbandoned) return true;
-  return Error(Reason::kOutputExists, mark.Text(), "another writer is putting its output in place",
-               "choose another output, or wait ten minutes if that writer has died");
+  return Error(Reason::kStorageFailed, mark.Text(), "another writer is putting its output in place",
+               "try again later: if that writer has died its mark is void after ten minutes");
 }
 
 }  // namespace

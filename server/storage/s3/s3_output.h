@@ -11,8 +11,8 @@
 //     other readers must take an artifact without its manifest for unfinished;
 //   - of two writers one sets the mark or the manifest first (If-None-Match: *,
 //     where the store knows it), the other gets OUTPUT_EXISTS;
-//   - a writer that died at its commit leaves the mark: after ten minutes
-//     another takes its place and removes what it had put there.
+//   - a writer that died at its commit leaves the mark: for ten minutes others
+//     get STORAGE_FAILED, then one takes its place and removes what was there.
 // Uploads that a killed process began and never finished are for a lifecycle
 // rule of the bucket (AbortIncompleteMultipartUpload).
 #pragma once
