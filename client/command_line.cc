@@ -41,6 +41,12 @@ void AddProof(CLI::App* command, ProofOptions& proof) {
                     "in the JSON document");
 }
 
+void AddThresholds(CLI::App* command, LookOptions& look) {
+  command->add_option("--threshold", look.thresholds,
+                      "Another number for a rule of detection: NAME=VALUE, as detect --json prints "
+                      "them; may be given again");
+}
+
 void AddQuantization(CLI::App* command, QuantizationChoices& choices) {
   const auto choice = [&](const char* name, std::string& value, const char* help,
                           const std::vector<std::string>& values) {
@@ -70,6 +76,15 @@ void AddDetect(CLI::App& app, CommandLine& line) {
   auto* file = command->add_option("--text-file", line.tokens.text_file, "Prompt as a text file");
   ids->excludes(text)->excludes(file);
   text->excludes(file);
+  auto* prompts = command
+                      ->add_option("--prompts", line.look.prompts,
+                                   "Look with so many prompts, 1 to 7, and say whether they agree")
+                      ->check(CLI::Range(1, 7));
+  auto* weights_only = command->add_flag(
+      "--weights-only", line.look.weights_only,
+      "No forward pass: rank rows by weights alone, also of a family that is not known");
+  for (auto* option : {prompts, ids, text, file}) weights_only->excludes(option);
+  AddThresholds(command, line.look);
   AddProof(command, line.proof);
   command->add_option("--out", line.report_file, "Write the JSON document to this file as well");
 }
@@ -79,6 +94,7 @@ void AddCompress(CLI::App& app, CommandLine& line) {
   AddModel(command, line);
   command->add_option("OUT", line.output, "Directory to create")->required();
   AddQuantization(command, line.quantization);
+  AddThresholds(command, line.look);
   AddProof(command, line.proof);
   command->add_option("--manifest", line.report_file, "Write the manifest to this file as well");
   command->add_flag("--overwrite", line.overwrite, "Replace OUT, at once and whole");
@@ -128,6 +144,9 @@ void AddGlobals(CLI::App& app, CommandLine& line) {
 std::string Contradiction(const CommandLine& line) {
   const TokenOptions& proof = line.proof.tokens;
   const bool tokens_given = !proof.ids_file.empty() || !proof.text_file.empty();
+  if (line.look.weights_only && (line.proof.level != "none" || line.proof.study)) {
+    return "--weights-only runs nothing, and --proof and --study need a forward pass";
+  }
   if (line.proof.level == "none" && !line.proof.study && tokens_given) {
     return "--proof-tokens and --proof-text need --proof joint, --proof full or --study";
   }

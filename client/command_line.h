@@ -29,6 +29,13 @@ struct WindowOptions {
   int32_t count = 0;
 };
 
+// What to look with and by which rules.
+struct LookOptions {
+  int32_t prompts = 1;
+  bool weights_only = false;
+  std::vector<std::string> thresholds;  // "NAME=VALUE"
+};
+
 struct ProofOptions {
   std::string level = "none";
   TokenOptions tokens;
@@ -57,6 +64,7 @@ struct CommandLine {
   std::string output;   // OUT
   TokenOptions tokens;  // the prompt of detect, the text of evaluate
   WindowOptions windows;
+  LookOptions look;
   ProofOptions proof;
   QuantizationChoices quantization;
   std::string against;      // OTHER of evaluate

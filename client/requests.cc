@@ -57,6 +57,21 @@ grpc::Status ParseIdLists(std::string_view file, std::string_view json, v1::Toke
   return grpc::Status::OK;
 }
 
+grpc::Status ParseThreshold(std::string_view text, v1::DetectionOptions& options) {
+  const size_t equals = text.find('=');
+  double value = 0;
+  if (equals != std::string_view::npos) {
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + equals + 1, end, value);
+    if (error == std::errc() && stop == end && equals > 0) {
+      (*options.mutable_thresholds())[std::string(text.substr(0, equals))] = value;
+      return grpc::Status::OK;
+    }
+  }
+  return LocalError(grpc::StatusCode::INVALID_ARGUMENT, "OPTION_INVALID", "--threshold",
+                    "is not a name and a number", "write it like min_share=0.4");
+}
+
 grpc::Status MakeTokenSource(const TokenOptions& options, v1::TokenSource& source) {
   if (!options.ids.empty()) return ParseIds(options.ids, source);
   if (!options.text.empty()) source.set_text(options.text);
@@ -79,6 +94,11 @@ v1::Windows MakeWindows(const WindowOptions& windows) {
 
 grpc::Status MakeDetectionOptions(const CommandLine& line, v1::DetectionOptions& options) {
   grpc::Status status = MakeTokenSource(line.tokens, *options.mutable_prompt());
+  options.set_prompts(line.look.prompts);
+  options.set_weights_only(line.look.weights_only);
+  for (const std::string& threshold : line.look.thresholds) {
+    if (status.ok()) status = ParseThreshold(threshold, options);
+  }
   if (!status.ok() || (line.proof.level == "none" && !line.proof.study)) return status;
   options.set_study(line.proof.study);
   options.set_proof(line.proof.level == "full"    ? v1::PROOF_LEVEL_FULL

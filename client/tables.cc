@@ -67,6 +67,17 @@ std::string NotesText(const google::protobuf::RepeatedPtrField<std::string>& not
   return text;
 }
 
+std::string SuspectsText(const google::protobuf::RepeatedPtrField<v1::Suspect>& suspects) {
+  Rows rows = {{"suspect", "layer", "row", "column", "value", "x median", "share"}};
+  for (const v1::Suspect& suspect : suspects) {
+    rows.push_back(
+        {suspect.tensor(), std::to_string(suspect.layer()), std::to_string(suspect.row()),
+         std::to_string(suspect.column()), fmt::format("{}", suspect.value()),
+         fmt::format("{:.3g}", suspect.over_median()), fmt::format("{:.3f}", suspect.share())});
+  }
+  return TableText(rows);
+}
+
 std::string KeptText(const google::protobuf::RepeatedPtrField<v1::KeptWeight>& kept) {
   if (kept.empty()) return {};
   Rows rows = {{"kept weight", "source", "stored", "how", "exact"}};
@@ -151,6 +162,15 @@ std::string DetectionText(const v1::Detection& detection) {
                                  VerdictMeaning(detection.verdict())) +
                      ProofText(detection);
   text += NotesText(detection.notes());
+  if (detection.prompts() > 0) {
+    text += fmt::format("agreement       {:.2f} over {} prompts\n", detection.agreement(),
+                        detection.prompts());
+  }
+  if (detection.weights_only()) return text + SuspectsText(detection.suspects());
+  for (const v1::SuperExpert& expert : detection.super_experts()) {
+    text += fmt::format("super expert    layer {} expert {}, output {:.5g}\n", expert.layer(),
+                        expert.expert(), expert.output());
+  }
   if (detection.super_weights().empty()) return text + "super weights   none\n";
   const bool judged_by_kl = detection.judged_by_kl();
   Rows rows = {{"super weight", "layer", "row", "column", "value", "share",

@@ -3,6 +3,7 @@
 
 #include "artifact/manifest.h"
 #include "detect/notes.h"
+#include "detect/thresholds.h"
 #include "fmt/format.h"
 
 namespace linchpin {
@@ -17,6 +18,8 @@ Json ToJson(const Peak& peak) {
 
 // An expert's number; null for a layer's one MLP.
 Json ExpertOf(int expert) { return expert < 0 ? Json(nullptr) : Json(expert); }
+
+Json RankOf(int64_t rank) { return rank == 0 ? Json(nullptr) : Json(rank); }
 
 Json ToJson(const SuperWeight& weight) {
   return {{"tensor", weight.position.tensor},
@@ -33,8 +36,9 @@ Json ToJson(const SuperWeight& weight) {
           {"persistence", ShortestNumber(weight.persistence)},
           {"rank", weight.rank},
           {"round", weight.round},
-          {"weight_only_rank", nullptr},
-          {"agreement", nullptr},
+          {"weight_only_rank", RankOf(weight.weight_only_rank)},
+          {"weight_only_column_rank", RankOf(weight.weight_only_column_rank)},
+          {"agreement", weight.agreement ? Json(*weight.agreement) : Json(nullptr)},
           {"published", weight.published},
           {"class", std::string(NameOf(weight.weight_class))}};
 }
@@ -43,6 +47,7 @@ Json ToJson(const SuperActivation& activation) {
   return {{"token", activation.token},
           {"channel", activation.channel},
           {"peak", ShortestNumber(activation.peak)},
+          {"over_median", ShortestNumber(activation.over_median)},
           {"onset_layer", activation.onset_layer},
           {"persistence", ShortestNumber(activation.persistence)},
           {"norm_gain", ShortestNumber(activation.norm_gain)},
@@ -62,14 +67,18 @@ Json ToJson(const LayerRecord& layer) {
           {"down_proj_input", ToJson(layer.down_proj_input)},
           {"down_proj_output", ToJson(layer.down_proj_output)},
           {"residual", std::move(residual)},
-          {"experts", layer.experts.empty() ? Json(nullptr) : ListOf(layer.experts)}};
+          {"experts", layer.experts.empty() ? Json(nullptr) : ListOf(layer.experts)},
+          {"unreached_experts", layer.experts.empty() ? Json(nullptr) : Json(layer.unreached)}};
+}
+
+Json ToJson(const WeightPosition& position) {
+  return {{"tensor", position.tensor}, {"row", position.row}, {"column", position.column}};
 }
 
 Json ToJson(const PinnedWeight& weight) {
-  return {{"tensor", weight.position.tensor},
-          {"row", weight.position.row},
-          {"column", weight.position.column},
-          {"value", ShortestNumber(weight.value)}};
+  Json json = ToJson(weight.position);
+  json["value"] = ShortestNumber(weight.value);
+  return json;
 }
 
 Json ToJson(const ProofArm& arm) {
@@ -124,30 +133,47 @@ Json ToJson(const Published& published) {
           {"missing", ListOf(published.missing)}};
 }
 
+// Floats with the digits that tell them apart.
 Json ToJson(const DetectOptions& options) {
-  return {{"peak_over_median", ShortestNumber(options.peak_over_median)},
-          {"made_peak_over_median", ShortestNumber(options.made_peak_over_median)},
-          {"made_over_median", ShortestNumber(options.made_over_median)},
-          {"peak_over_largest", ShortestNumber(options.peak_over_largest)},
-          {"keep_fraction", ShortestNumber(options.keep_fraction)},
-          {"keep_layers", ShortestNumber(options.keep_layers)},
-          {"min_later", ShortestNumber(options.min_later)},
-          {"min_jump", ShortestNumber(options.min_jump)},
-          {"min_change", ShortestNumber(options.min_change)},
-          {"max_contributors", options.max_contributors},
-          {"explain_low", ShortestNumber(options.explain_low)},
-          {"explain_high", ShortestNumber(options.explain_high)},
-          {"top_weights", options.top_weights},
-          {"top_weight_fraction", ShortestNumber(options.top_weight_fraction)},
-          {"top_inputs", options.top_inputs},
-          {"min_share", ShortestNumber(options.min_share)},
-          {"output_over_median", ShortestNumber(options.output_over_median)},
-          {"gain_over_median", ShortestNumber(options.gain_over_median)},
-          {"max_rounds", options.max_rounds},
-          {"null_draws", options.null_draws},
-          {"critical_ratio", options.critical_ratio},
-          {"critical_interval", options.critical_interval},
-          {"joint_factor", options.joint_factor}};
+  Json json = Json::object();
+  for (const Threshold& threshold : Thresholds()) {
+    const double value = threshold.get(options);
+    Json& number = json[std::string(threshold.name)];
+    if (threshold.whole) {
+      number = static_cast<int64_t>(value);
+    } else {
+      number = ShortestNumber(static_cast<float>(value));
+    }
+  }
+  return json;
+}
+
+Json ToJson(const SuperExpert& expert) {
+  return {{"layer", expert.layer},
+          {"expert", expert.expert},
+          {"output", ToJson(expert.output)},
+          {"over_largest", ShortestNumber(expert.over_largest)}};
+}
+
+Json ToJson(const Suspect& suspect) {
+  Json json = ToJson(suspect.position);
+  json["layer"] = suspect.layer;
+  json["expert"] = ExpertOf(suspect.expert);
+  json["value"] = ShortestNumber(suspect.value);
+  json["score"] = suspect.score;
+  json["over_median"] = suspect.over_median;
+  json["share"] = suspect.share;
+  return json;
+}
+
+Json ToJson(const PromptRecord& prompt) {
+  return {{"name", prompt.name},
+          {"token_ids", prompt.token_ids},
+          {"super_weights", ListOf(prompt.found)}};
+}
+
+Json ToJson(const Stability& stability) {
+  return {{"agreement", stability.agreement}, {"prompts", ListOf(stability.prompts)}};
 }
 
 // After all that it calls, or it would not find them.
@@ -170,12 +196,16 @@ Json DetectionToJson(const Detection& detection) {
   json["verdict"] = std::string(NameOf(detection.verdict));
   json["super_weights"] = ListOf(detection.super_weights);
   json["super_activations"] = ListOf(detection.super_activations);
+  json["super_experts"] = ListOf(detection.super_experts);
   json["layers"] = ListOf(detection.layers);
   json["proof"] = detection.proof ? ToJson(*detection.proof) : Json(nullptr);
   json["study"] = detection.study ? StudyToJson(*detection.study) : Json(nullptr);
   json["prompt"] = {{"token_ids", detection.prompt}};
   json["thresholds"] = ToJson(detection.options);
   json["published"] = ToJson(detection.published);
+  json["stability"] = detection.stability ? ToJson(*detection.stability) : Json(nullptr);
+  json["weight_only"] = nullptr;
+  if (detection.suspects) json["weight_only"] = {{"suspects", ListOf(*detection.suspects)}};
   json["notes"] = NotesOn(detection);
   return json;
 }

@@ -2,40 +2,35 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <set>
 #include <utility>
 
 #include "base/status.h"
+#include "detect/median.h"
+#include "detect/slabs.h"
 
 namespace linchpin {
-namespace {
 
-constexpr int64_t kSlabElements = 1 << 20;
-
-// Calls `visit(first_row, slab)` for slabs of rows from the first to the last.
-absl::Status ForEachSlab(const Checkpoint& checkpoint, const StoredTensor& tensor,
-                         const std::function<void(int64_t, const Matrix&)>& visit) {
-  const int64_t rows = tensor.info.shape[0];
-  const int64_t step = std::max<int64_t>(1, kSlabElements / tensor.info.shape[1]);
-  for (int64_t first = 0; first < rows; first += step) {
-    ASSIGN_OR_RETURN(const Matrix slab,
-                     checkpoint.ReadRows(tensor, first, std::min(step, rows - first)));
-    visit(first, slab);
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
-
-absl::StatusOr<int64_t> MagnitudeRank(const Checkpoint& checkpoint, const StoredTensor& tensor,
-                                      float value) {
-  int64_t larger = 0;
-  RETURN_IF_ERROR(ForEachSlab(checkpoint, tensor, [&](int64_t, const Matrix& slab) {
-    larger += std::count_if(slab.data.begin(), slab.data.end(),
-                            [&](float w) { return std::fabs(w) > std::fabs(value); });
+absl::StatusOr<Standing> StandingOf(const Checkpoint& checkpoint, const LinearTensors& linear,
+                                    int64_t column, float value) {
+  ASSIGN_OR_RETURN(const StoredTensor* tensor, checkpoint.Find(linear.weight.name));
+  Standing standing{.rank = 1, .elements = tensor->info.shape[0] * tensor->info.shape[1]};
+  std::vector<float> of_column;
+  RETURN_IF_ERROR(ForEachSlab(checkpoint, *tensor, [&](int64_t first, const Matrix& slab) {
+    standing.rank += std::count_if(slab.data.begin(), slab.data.end(),
+                                   [&](float w) { return std::fabs(w) > std::fabs(value); });
+    if (!linear.transposed) {
+      for (int64_t row = 0; row < slab.rows; ++row) {
+        of_column.push_back(slab.View().At(row, column));
+      }
+    } else if (column >= first && column < first + slab.rows) {
+      const absl::Span<const float> row = slab.View().Row(column - first);
+      of_column.assign(row.begin(), row.end());
+    }
   }));
-  return larger + 1;
+  standing.over_column =
+      std::fabs(value) / MedianAbs({of_column.data(), 1, static_cast<int64_t>(of_column.size())});
+  return standing;
 }
 
 absl::StatusOr<std::vector<PinnedWeight>> NearestInMagnitude(

@@ -12,10 +12,16 @@
 
 namespace linchpin {
 
-// 1 + the number of elements of `tensor` larger than |value|.  Reads the matrix
-// once, in slabs.
-absl::StatusOr<int64_t> MagnitudeRank(const Checkpoint& checkpoint, const StoredTensor& tensor,
-                                      float value);
+struct Standing {
+  int64_t rank = 0;       // 1 + the number of weights of the matrix that are larger
+  float over_column = 0;  // |value| over the median |weight| of its column
+  int64_t elements = 0;   // of the matrix
+};
+
+// Where the weight `value` of an input channel `column` stands.  Reads the
+// matrix once, in slabs.
+absl::StatusOr<Standing> StandingOf(const Checkpoint& checkpoint, const LinearTensors& linear,
+                                    int64_t column, float value);
 
 // The `count` weights of `linear` nearest in magnitude to `value` that stand in
 // none of the rows and columns of `excluded`: what a null is drawn from.  By

@@ -6,6 +6,9 @@
 // run; the checkpoint is never touched.
 #pragma once
 
+#include <cstdint>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/run_context.h"
@@ -22,5 +25,14 @@ namespace linchpin {
 absl::StatusOr<Detection> Peel(const Checkpoint& checkpoint, const ForwardPass& pass,
                                absl::Span<const int32_t> prompt, const DetectOptions& options,
                                const RunContext& context, absl::Span<const Lane> beside = {});
+
+// The same of several prompts, each on its own; they share the reading of the
+// untouched model.  One detection per prompt, in their order.
+absl::StatusOr<std::vector<Detection>> PeelEach(const Checkpoint& checkpoint,
+                                                const ForwardPass& pass,
+                                                absl::Span<const std::vector<int32_t>> prompts,
+                                                const DetectOptions& options,
+                                                const RunContext& context,
+                                                absl::Span<const Lane> beside = {});
 
 }  // namespace linchpin

@@ -12,6 +12,8 @@ namespace linchpin {
 // all; never longer than the model has positions.  Another `first` gives other ids.
 std::vector<int32_t> FixedIds(const ModelConfig& config, int64_t length, uint64_t first);
 
+// Long enough to measure an activation against ordinary ones; short, because a
+// trace keeps all of them.
 inline constexpr int64_t kDefaultPromptTokens = 16;
 
 // The tokens that a detection runs when none are given.  A super activation

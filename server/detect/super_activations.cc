@@ -6,6 +6,8 @@
 #include <tuple>
 #include <utility>
 
+#include "detect/median.h"
+
 namespace linchpin {
 namespace {
 
@@ -17,7 +19,8 @@ using Course = std::vector<float>;
 std::optional<float> PersistenceFrom(const Course& course, size_t at, size_t min_later,
                                      float fraction) {
   const size_t later = course.size() - at - 1;
-  if (later == 0 || later < min_later) return std::nullopt;
+  if (later < min_later) return std::nullopt;
+  if (later == 0) return 1.0F;
   const auto kept = std::count_if(course.begin() + static_cast<int64_t>(at) + 1, course.end(),
                                   [&](float value) { return value / course[at] >= fraction; });
   return static_cast<float>(kept) / static_cast<float>(later);
@@ -40,6 +43,23 @@ size_t PlateauStart(const Course& course, float peak, float fraction) {
   return best;
 }
 
+// How many layers are evidence: of two, the last is all there is.
+size_t EvidentLayers(size_t layers, size_t left_out) {
+  if (layers == 2) return 2;
+  return layers - std::min(layers, left_out);
+}
+
+size_t MinLater(float part, size_t layers) {
+  if (part == 0) return 0;
+  return std::max<size_t>(1, static_cast<size_t>(part * static_cast<float>(layers)));
+}
+
+Course CourseOver(const Trace& trace, size_t layers, int64_t token, int64_t channel) {
+  Course course(layers);
+  for (size_t i = 0; i < layers; ++i) course[i] = trace.After(i).View().At(token, channel);
+  return course;
+}
+
 // One prompt's residual stream against the bar.
 class Judging {
  public:
@@ -47,15 +67,11 @@ class Judging {
       : trace_(trace),
         bar_(bar),
         options_(options),
-        // The last hidden state is left out; of two it is all the evidence.
-        layers_(trace.layers.size() == 2 ? 2 : trace.layers.size() - 1),
-        min_later_(std::max<size_t>(
-            1, static_cast<size_t>(options.min_later * static_cast<float>(trace.layers.size())))) {}
+        layers_(EvidentLayers(trace.layers.size(), static_cast<size_t>(options.left_out))),
+        min_later_(MinLater(options.min_later, trace.layers.size())) {}
 
   Course CourseOf(int64_t token, int64_t channel) const {
-    Course course(layers_);
-    for (size_t i = 0; i < layers_; ++i) course[i] = trace_.After(i).View().At(token, channel);
-    return course;
+    return CourseOver(trace_, layers_, token, channel);
   }
 
   bool Stays(const Course& course, size_t at) const {
@@ -83,6 +99,7 @@ class Judging {
     SuperActivation activation{.token = token, .channel = channel, .peak = course[*best]};
     const size_t onset = PlateauStart(course, activation.peak, options_.keep_fraction);
     if (!IsHuge(activation, *best, onset)) return std::nullopt;
+    activation.over_median = std::fabs(activation.peak) / bar_.medians[*best];
     activation.onset_layer = static_cast<int>(onset);
     // Against the peak, not the onset's own value.
     Course plateau(course.begin() + static_cast<int64_t>(onset), course.end());
@@ -143,6 +160,12 @@ std::vector<SuperActivation> FindSuperActivations(const Trace& trace, const Bar&
            std::tuple(-std::fabs(b.peak), b.token, b.channel);
   });
   return found;
+}
+
+float PersistenceOf(const Trace& trace, int layer, int64_t token, int64_t channel, float fraction) {
+  const auto at = static_cast<size_t>(layer);
+  const size_t layers = std::max(at + 1, EvidentLayers(trace.layers.size(), 1));
+  return PersistenceFrom(CourseOver(trace, layers, token, channel), at, 0, fraction).value_or(0);
 }
 
 std::vector<int> LayersThatMake(const Trace& trace, const Bar& bar,

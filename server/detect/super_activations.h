@@ -23,11 +23,15 @@ Bar FreezeBar(const Trace& trace);
 // that height with its sign, and there are enough later layers to tell.  The
 // highest such layer gives the peak, so that a spike of the last layers on the
 // same channel does not hide what was there before; the run of layers around it
-// gives the onset.  The last hidden state is left out, because the last layers
-// spike on their own; in a model of two layers it is the only evidence and
-// counts.  By falling |peak|; carrier not decided.
+// gives the onset.  The last `left_out` hidden states are left out, because the
+// last layers spike on their own; in a model of two layers the last is the only
+// evidence and counts.  By falling |peak|; carrier not decided.
 std::vector<SuperActivation> FindSuperActivations(const Trace& trace, const Bar& bar,
                                                   const DetectOptions& options);
+
+// The part of the layers after `layer`, the last left out, on which (token,
+// channel) keeps `fraction` of what it is after that layer; 1 where none follows.
+float PersistenceOf(const Trace& trace, int layer, int64_t token, int64_t channel, float fraction);
 
 // The layers whose MLP makes an activation what it stays: its onset first, then
 // those that change it by `min_change` of its peak, up or down, and leave at least

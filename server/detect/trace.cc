@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "detect/median.h"
 #include "fmt/format.h"
 
 namespace linchpin {
@@ -84,14 +85,6 @@ class LayerTap : public Tap {
 
 }  // namespace
 
-float MedianAbs(MatrixView matrix) {
-  std::vector<float> values(matrix.data, matrix.data + matrix.rows * matrix.columns);
-  for (float& value : values) value = std::fabs(value);
-  const auto middle = values.begin() + (static_cast<int64_t>(values.size()) - 1) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32_t> token_ids) {
   Trace trace;
   trace.layers.resize(pass.layers());
@@ -100,21 +93,25 @@ absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32
 }
 
 absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
-                      absl::Span<const Lane> beside, const RunContext& context, Trace& trace) {
-  Matrix hidden = trace.layers[first].hidden;
-  std::vector<Lane> lanes(beside.begin(), beside.end());
-  lanes.emplace_back();
+                      absl::Span<const Lane> beside, const RunContext& context,
+                      absl::Span<Trace> traces) {
+  std::vector<Matrix> hidden;
+  for (const Trace& trace : traces) hidden.push_back(trace.layers[first].hidden);
   for (int i = first; i < pass.layers(); ++i) {
     RETURN_IF_ERROR(context.Check());
     context.Report({Stage::kForward, fmt::format("layer {}", i),
                     static_cast<uint64_t>(i) * pass.layer_bytes(),
                     static_cast<uint64_t>(pass.layers()) * pass.layer_bytes()});
-    trace.layers[i].hidden = hidden;
-    LayerTap tap(i, trace.layers[i]);
-    lanes.back() = {&hidden, edits, &tap};
+    std::vector<Lane> lanes(beside.begin(), beside.end());
+    std::vector<LayerTap> taps;
+    taps.reserve(traces.size());  // lanes point into it
+    for (size_t at = 0; at < traces.size(); ++at) {
+      traces[at].layers[i].hidden = hidden[at];
+      lanes.push_back({&hidden[at], edits, &taps.emplace_back(i, traces[at].layers[i])});
+    }
     RETURN_IF_ERROR(pass.RunLayer(i, lanes, context));
   }
-  trace.last_hidden = std::move(hidden);
+  for (size_t at = 0; at < traces.size(); ++at) traces[at].last_hidden = std::move(hidden[at]);
   return absl::OkStatus();
 }
 

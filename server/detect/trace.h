@@ -45,19 +45,17 @@ struct Trace {
   }
 };
 
-// The median of |value|, the lower of the two middle elements as torch.median takes it.
-float MedianAbs(MatrixView matrix);
-
 // Inputs kept per token: more than any rule looks at.
 inline constexpr int kKeptInputs = 32;
 
 // Starts a trace: the embedded prompt stands before layer 0.
 absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32_t> token_ids);
 
-// Runs layers [first, end) with `edits` from the hidden state that the trace
-// holds before `first`, and replaces what it holds of those layers.  The lanes
-// `beside` it share the reading of the weights.
+// Runs layers [first, end) with `edits` from the hidden states that the traces
+// hold before `first`, and replaces what they hold of those layers.  All of
+// them, and the lanes `beside` them, share one reading of the weights.
 absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
-                      absl::Span<const Lane> beside, const RunContext& context, Trace& trace);
+                      absl::Span<const Lane> beside, const RunContext& context,
+                      absl::Span<Trace> traces);
 
 }  // namespace linchpin

@@ -19,4 +19,14 @@ std::string_view NeutralText() {
          "warm enough to sit outside with friends and talk about nothing in particular.";
 }
 
+std::string_view CodeText() {
+  return "def mean(values):\n"
+         "    total = 0\n"
+         "    for value in values:\n"
+         "        total += value\n"
+         "    return total / len(values)\n"
+         "\n"
+         "print(mean([3, 1, 4, 1, 5]))\n";
+}
+
 }  // namespace linchpin

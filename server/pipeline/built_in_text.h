@@ -8,4 +8,7 @@ namespace linchpin {
 // Plain English prose, about 250 tokens in most vocabularies.
 std::string_view NeutralText();
 
+// A few lines of code, another kind of text.
+std::string_view CodeText();
+
 }  // namespace linchpin

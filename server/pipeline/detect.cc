@@ -7,12 +7,13 @@
 #include "detect/peel.h"
 #include "detect/proof.h"
 #include "detect/published.h"
+#include "detect/stability.h"
 #include "detect/study_model.h"
+#include "detect/weight_prior.h"
 #include "forward/forward_pass.h"
 #include "pipeline/stage_timer.h"
 
 namespace linchpin {
-
 namespace {
 
 // The tokens that a request gives, or else our own.
@@ -33,11 +34,56 @@ absl::StatusOr<ProofTokens> TokensToProveOn(const Checkpoint& checkpoint, const 
   return tokens;
 }
 
+// By weights alone.
+absl::StatusOr<Detection> DetectByWeights(const Checkpoint& checkpoint,
+                                          const DetectRequest& request, const RunContext& context) {
+  constexpr size_t kSuspects = 10;
+  if (request.proof != ProofLevel::kNone || request.study || request.prompts != 1 ||
+      !request.prompt.empty()) {
+    return Error(Reason::kOptionInvalid, "weights_only",
+                 "a prompt, a proof or a study is asked for, too, and they need a forward pass",
+                 "leave one of them out");
+  }
+  const StageTimer timer(Stage::kDetect, context);
+  Detection detection;
+  detection.options = request.options;
+  ASSIGN_OR_RETURN(detection.suspects, SuspectRows(checkpoint, kSuspects, context));
+  timer.Done(checkpoint.total_bytes(), 0);
+  return detection;
+}
+
+// By a forward pass of each prompt, the lanes `beside` with them.
+absl::StatusOr<Detection> DetectByActivations(const Checkpoint& checkpoint, const ForwardPass& pass,
+                                              const std::vector<NamedPrompt>& prompts,
+                                              const DetectOptions& options,
+                                              const RunContext& context,
+                                              absl::Span<const Lane> beside) {
+  const StageTimer timer(Stage::kForward, context);
+  std::vector<std::string> names;
+  std::vector<std::vector<int32_t>> ids;
+  for (const NamedPrompt& prompt : prompts) {
+    names.push_back(prompt.name);
+    ids.push_back(prompt.ids);
+  }
+  ASSIGN_OR_RETURN(std::vector<Detection> detections,
+                   PeelEach(checkpoint, pass, ids, options, context, beside));
+  Detection detection = detections.size() == 1 ? std::move(detections.front())
+                                               : WithStability(names, std::move(detections));
+  RETURN_IF_ERROR(RankByWeights(checkpoint, context, detection));
+  timer.Done(checkpoint.total_bytes(), 0);
+  return detection;
+}
+
 }  // namespace
 
 absl::StatusOr<Detection> Detect(const Storage& storage, std::string_view source,
                                  const DetectRequest& request, const RunContext& context) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
+  if (request.weights_only) {
+    ASSIGN_OR_RETURN(Detection suspects, DetectByWeights(checkpoint, request, context));
+    RETURN_IF_ERROR(checkpoint.CheckUnchanged());
+    return suspects;
+  }
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", checkpoint.config_text()));
   ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
@@ -49,18 +95,21 @@ absl::StatusOr<Detection> Detect(const Storage& storage, std::string_view source
 absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const ForwardPass& pass,
                                    const DetectRequest& request, const RunContext& context,
                                    Calibration* beside) {
+  if (request.weights_only) {
+    return Error(Reason::kOptionInvalid, "weights_only",
+                 "it names suspects, and what is to be kept must be found",
+                 "leave it out, or ask for a detection alone");
+  }
   const ModelConfig& config = pass.config();
-  ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
-                   MakePrompt(checkpoint, config, request.prompt));
+  ASSIGN_OR_RETURN(const std::vector<NamedPrompt> prompts,
+                   MakePrompts(checkpoint, config, request.prompt, request.prompts));
   ProofTokens tokens;
   if (request.proof != ProofLevel::kNone || request.study) {
     ASSIGN_OR_RETURN(tokens, TokensToProveOn(checkpoint, config, request));
   }
-  const StageTimer forward(Stage::kForward, context);
   const std::vector<Lane> lanes = beside == nullptr ? std::vector<Lane>() : beside->Lanes();
   ASSIGN_OR_RETURN(Detection detection,
-                   Peel(checkpoint, pass, prompt, request.options, context, lanes));
-  forward.Done(checkpoint.total_bytes(), 0);
+                   DetectByActivations(checkpoint, pass, prompts, request.options, context, lanes));
   ComparePublished(IdentifyModel(config, checkpoint.config_text(), checkpoint.path()), detection);
   if (request.proof != ProofLevel::kNone) {
     const StageTimer proof(Stage::kDetect, context);

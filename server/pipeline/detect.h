@@ -18,6 +18,9 @@ namespace linchpin {
 struct DetectRequest {
   DetectOptions options;
   TokenSource prompt;  // empty: BOS and a few fixed ids; else its first sequence
+  int prompts = 1;     // as many as MakePrompts makes; all but the first are for stability
+  // No forward pass: suspects by weights alone, of any family whose MLPs have known names.
+  bool weights_only = false;
   ProofLevel proof = ProofLevel::kNone;
   bool study = false;        // detect/study.h, on the proof's tokens
   TokenSource proof_tokens;  // empty: MakeBuiltInTokens
@@ -25,12 +28,13 @@ struct DetectRequest {
 };
 
 // FAMILY_UNSUPPORTED, TENSOR_MISSING, ... as ModelConfig, Checkpoint and
-// ForwardPass give them.
+// ForwardPass give them; OPTION_INVALID where weights only are asked for with a
+// prompt, prompts or a proof, which need a forward pass.
 absl::StatusOr<Detection> Detect(const Storage& storage, std::string_view source,
                                  const DetectRequest& request, const RunContext& context);
 
-// The same on an opened checkpoint.  The lanes of `beside`, where it is not null,
-// go through the model with the first pass.
+// The same on an opened checkpoint; OPTION_INVALID for weights only.  The lanes of `beside`, where
+// it is not null, go through the model with the first pass.
 absl::StatusOr<Detection> DetectIn(const Checkpoint& checkpoint, const ForwardPass& pass,
                                    const DetectRequest& request, const RunContext& context,
                                    Calibration* beside = nullptr);

@@ -99,6 +99,45 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> CutNeutralText(const Checkpoin
   return cut;
 }
 
+// One of the built-in prompts, from 1: the kinds in turn, first with BOS.
+absl::StatusOr<NamedPrompt> MakeBuiltInPrompt(const Checkpoint& checkpoint,
+                                              const ModelConfig& config, int number) {
+  struct Kind {
+    std::string_view name;
+    std::string_view text;  // empty: ids
+  };
+  const Kind kinds[] = {{"prose", NeutralText()}, {"code", CodeText()}, {"other ids", ""}};
+  constexpr int kKinds = 3;
+  // A model without BOS has seen every text by then.
+  const bool repeats = number > kKinds && !config.bos;
+  const Kind& kind = repeats ? kinds[kKinds - 1] : kinds[(number - 1) % kKinds];
+  const bool bos = config.bos.has_value() && number <= kKinds;
+  NamedPrompt prompt{std::string(kind.name), {}};
+  if (!kind.text.empty()) {
+    auto ids = Tokenize(checkpoint, std::string(kind.text));
+    if (!ids.ok() && !HasNoText(ids.status())) return ids.status();
+    if (ids.ok() && !ids->empty() && CheckIds(*ids, config).ok()) {
+      prompt.ids = std::move(ids).value();
+    } else {
+      prompt.name = "other ids";
+    }
+  }
+  ModelConfig without = config;
+  without.bos.reset();
+  if (prompt.ids.empty()) {
+    prompt.ids = FixedIds(without, kDefaultPromptTokens,
+                          static_cast<uint64_t>(number * kDefaultPromptTokens));
+  }
+  if (bos) {
+    prompt.ids.insert(prompt.ids.begin(), static_cast<int32_t>(*config.bos));
+  } else if (config.bos) {
+    prompt.name += " without BOS";
+  }
+  if (std::cmp_greater(prompt.ids.size(), kDefaultPromptTokens))
+    prompt.ids.resize(kDefaultPromptTokens);
+  return prompt;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::vector<int32_t>>> MakeWindows(const Checkpoint& checkpoint,
@@ -167,6 +206,22 @@ absl::StatusOr<std::vector<int32_t>> MakePrompt(const Checkpoint& checkpoint,
   }
   RETURN_IF_ERROR(CheckIds(ids, config));
   return ids;
+}
+
+absl::StatusOr<std::vector<NamedPrompt>> MakePrompts(const Checkpoint& checkpoint,
+                                                     const ModelConfig& config,
+                                                     const TokenSource& source, int count) {
+  if (count < 1 || count > kMaxPrompts) {
+    return Error(Reason::kOptionInvalid, "prompts", fmt::format("{} are asked for", count),
+                 fmt::format("give 1 to {}", kMaxPrompts));
+  }
+  std::vector<NamedPrompt> prompts = {{source.empty() ? "ids" : "given", {}}};
+  ASSIGN_OR_RETURN(prompts[0].ids, MakePrompt(checkpoint, config, source));
+  for (int i = 1; i < count; ++i) {
+    ASSIGN_OR_RETURN(NamedPrompt prompt, MakeBuiltInPrompt(checkpoint, config, i));
+    prompts.push_back(std::move(prompt));
+  }
+  return prompts;
 }
 
 }  // namespace linchpin

@@ -65,4 +65,22 @@ absl::StatusOr<std::vector<int32_t>> MakePrompt(const Checkpoint& checkpoint,
                                                 const ModelConfig& config,
                                                 const TokenSource& source);
 
+// A prompt and what it is called in a result.
+struct NamedPrompt {
+  std::string name;
+  std::vector<int32_t> ids;
+};
+
+inline constexpr int kMaxPrompts = 7;
+
+// The prompt of MakePrompt ("given", or "ids"), then built-in ones of another
+// kind each, prose, code and other ids, then the same without BOS where the
+// model has one; `count` in all, of at most 16 tokens where they are ours.
+// Fixed ids stand in for a text that the checkpoint's tokenizer cannot read.
+// OPTION_INVALID unless `count` is 1 to kMaxPrompts; else the errors of
+// MakePrompt.
+absl::StatusOr<std::vector<NamedPrompt>> MakePrompts(const Checkpoint& checkpoint,
+                                                     const ModelConfig& config,
+                                                     const TokenSource& source, int count);
+
 }  // namespace linchpin

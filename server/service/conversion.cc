@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 #include "detect/notes.h"
+#include "detect/thresholds.h"
 #include "fmt/format.h"
 #include "service/status_conversion.h"
 #include "storage/uri.h"
@@ -100,7 +101,32 @@ v1::SuperWeight ToProto(const SuperWeight& weight) {
   message.set_column(weight.position.column);
   message.set_value(weight.value);
   message.set_share(weight.share);
+  if (weight.expert >= 0) message.set_expert(weight.expert);
+  message.set_weight_only_rank(weight.weight_only_rank);
+  if (weight.agreement) message.set_agreement(*weight.agreement);
+  message.set_published(weight.published);
   message.set_weight_class(ToTable(kWeightClasses, weight.weight_class));
+  return message;
+}
+
+v1::Suspect ToProto(const Suspect& suspect) {
+  v1::Suspect message;
+  message.set_tensor(ValidUtf8(suspect.position.tensor));
+  message.set_layer(suspect.layer);
+  if (suspect.expert >= 0) message.set_expert(suspect.expert);
+  message.set_row(suspect.position.row);
+  message.set_column(suspect.position.column);
+  message.set_value(suspect.value);
+  message.set_over_median(suspect.over_median);
+  message.set_share(suspect.share);
+  return message;
+}
+
+v1::SuperExpert ToProto(const SuperExpert& expert) {
+  v1::SuperExpert message;
+  message.set_layer(expert.layer);
+  message.set_expert(expert.expert);
+  message.set_output(expert.output.value);
   return message;
 }
 
@@ -175,6 +201,11 @@ absl::StatusOr<DetectRequest> FromProto(const v1::DetectionOptions& options) {
                    FromProto(options.proof_tokens(), "detection.proof_tokens"));
   ASSIGN_OR_RETURN(result.proof_windows, FromProto(options.proof_windows()));
   result.study = options.study();
+  ASSIGN_OR_RETURN(result.prompts, PositiveOr("detection.prompts", options.prompts(), 1, 1));
+  result.weights_only = options.weights_only();
+  for (const auto& [name, value] : options.thresholds()) {
+    RETURN_IF_ERROR(SetThreshold(name, value, result.options));
+  }
   return result;
 }
 
@@ -201,6 +232,13 @@ v1::Detection ToProto(const Detection& detection) {
   v1::Detection message;
   message.set_verdict(ToTable(kVerdicts, detection.verdict));
   AddAll(detection.super_weights, message.mutable_super_weights());
+  AddAll(detection.super_experts, message.mutable_super_experts());
+  message.set_weights_only(detection.suspects.has_value());
+  if (detection.suspects) AddAll(*detection.suspects, message.mutable_suspects());
+  if (detection.stability) {
+    message.set_prompts(static_cast<int32_t>(detection.stability->prompts.size()));
+    message.set_agreement(detection.stability->agreement);
+  }
   for (const std::string& note : NotesOn(detection)) message.add_notes(ValidUtf8(note));
   if (!detection.proof) return message;
   const Proof& proof = *detection.proof;

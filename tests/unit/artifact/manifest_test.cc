@@ -34,8 +34,9 @@ TEST(ShortestNumberTest, ReadsBackAsTheSameFloat) {
 TEST(DetectionToJsonTest, HasTheDocumentedKeys) {
   const Json json = DetectionToJson(SomeDetection());
   EXPECT_THAT(KeysOf(json),
-              ElementsAre("verdict", "super_weights", "super_activations", "layers", "proof",
-                          "study", "prompt", "thresholds", "published", "notes"));
+              ElementsAre("verdict", "super_weights", "super_activations", "super_experts",
+                          "layers", "proof", "study", "prompt", "thresholds", "published",
+                          "stability", "weight_only", "notes"));
   EXPECT_EQ(json["verdict"], "several");
   const Json& weight = json["super_weights"][0];
   EXPECT_EQ(weight["tensor"], "model.layers.1.mlp.down_proj.weight");

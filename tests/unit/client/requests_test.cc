@@ -67,6 +67,8 @@ TEST(MakeDetectionOptions, LeavesTheProofOutUnlessAskedFor) {
   EXPECT_EQ(options.prompt().text(), "hello");
   EXPECT_EQ(options.proof(), v1::PROOF_LEVEL_UNSPECIFIED);
   EXPECT_FALSE(options.has_proof_tokens());
+  EXPECT_EQ(options.prompts(), 1);
+  EXPECT_TRUE(options.thresholds().empty());
 }
 
 TEST(MakeDetectionOptions, CarriesAStudyWithoutAProof) {
@@ -134,6 +136,18 @@ TEST(MakeQuantizationOptions, TakesCalibrationTokensByTheNameOfTheirFile) {
   EXPECT_EQ(words.calibration().text(), "hello there");
   v1::QuantizationOptions none;
   EXPECT_FALSE(MakeQuantizationOptions({.calibration_file = scratch / "none.txt"}, none).ok());
+}
+
+TEST(ParseThreshold, IsANameAndANumber) {
+  v1::DetectionOptions options;
+  EXPECT_TRUE(ParseThreshold("min_share=0.5", options).ok());
+  EXPECT_TRUE(ParseThreshold("top_weights=1e9", options).ok());
+  EXPECT_EQ(options.thresholds().at("min_share"), 0.5);
+  EXPECT_EQ(options.thresholds().at("top_weights"), 1e9);
+  for (const char* wrong : {"", "min_share", "=1", "min_share=", "min_share=x", "min_share=1x"}) {
+    EXPECT_FALSE(ParseThreshold(wrong, options).ok()) << wrong;
+  }
+  EXPECT_EQ(options.thresholds_size(), 2);
 }
 
 }  // namespace

@@ -69,6 +69,36 @@ TEST(DetectionText, ShowsDivergenceWhereThatIsWhatDecides) {
   EXPECT_THAT(text, Not(HasSubstr("x5.58")));
 }
 
+TEST(DetectionText, ShowsSuspectsWhereWeightsAloneWereAskedFor) {
+  v1::Detection detection;
+  detection.set_weights_only(true);
+  v1::Suspect* suspect = detection.add_suspects();
+  suspect->set_tensor("model.layers.1.mlp.down_proj.weight");
+  suspect->set_layer(1);
+  suspect->set_row(5);
+  suspect->set_column(9);
+  suspect->set_value(-30);
+  suspect->set_over_median(41.25);
+  suspect->set_share(0.9375);
+  const std::string text = DetectionText(detection);
+  EXPECT_THAT(text, HasSubstr("model.layers.1.mlp.down_proj.weight      1    5       9    -30      "
+                              "41.2  0.938\n"));
+  EXPECT_THAT(text, Not(HasSubstr("super weights   none")));
+}
+
+TEST(DetectionText, ShowsAgreementAndSuperExperts) {
+  v1::Detection detection = ProvenDetection();
+  detection.set_prompts(7);
+  detection.set_agreement(0.5);
+  v1::SuperExpert* expert = detection.add_super_experts();
+  expert->set_layer(1);
+  expert->set_expert(68);
+  expert->set_output(-122.25);
+  const std::string text = DetectionText(detection);
+  EXPECT_THAT(text, HasSubstr("agreement       0.50 over 7 prompts\n"));
+  EXPECT_THAT(text, HasSubstr("super expert    layer 1 expert 68, output -122.25\n"));
+}
+
 v1::KeptWeight Kept(float stored) {
   v1::KeptWeight kept;
   kept.set_tensor("t");

@@ -86,5 +86,33 @@ TEST_F(DemoModelTest, IsProvenWithoutAnyData) {
   for (const ProofArm& arm : proof.null) EXPECT_LT(arm.kl, 0.01);
 }
 
+TEST_F(DemoModelTest, SeveralPromptsAgree) {
+  const auto detection = Detect(storage_, "/demo", {.prompts = 4}, RunContext{.threads = 2});
+  ASSERT_TRUE(detection.ok()) << detection.status();
+  ASSERT_TRUE(detection->stability);
+  EXPECT_EQ(detection->stability->agreement, 1);
+  EXPECT_EQ(detection->stability->prompts.size(), 4U);
+  ASSERT_EQ(detection->super_weights.size(), 1U);
+  EXPECT_EQ(detection->super_weights[0].agreement, 1);
+  EXPECT_EQ(detection->super_weights[0].weight_only_column_rank, 1);
+}
+
+TEST_F(DemoModelTest, WeightsAloneRunNothing) {
+  const DetectRequest request = {.weights_only = true};
+  const auto detection = Detect(storage_, "/demo", request, RunContext{.threads = 2});
+  ASSERT_TRUE(detection.ok()) << detection.status();
+  ASSERT_TRUE(detection->suspects);
+  EXPECT_EQ(detection->suspects->front().position,
+            (WeightPosition{"model.layers.1.mlp.down_proj.weight", 1, 37}));
+  EXPECT_TRUE(detection->super_weights.empty() && detection->layers.empty());
+  EXPECT_EQ(detection->verdict, Verdict::kUnproven);
+  DetectRequest both = request;
+  both.proof = ProofLevel::kJoint;
+  EXPECT_EQ(ReasonOf(Detect(storage_, "/demo", both, {}).status()), Reason::kOptionInvalid);
+  both = request;
+  both.prompts = 2;
+  EXPECT_EQ(ReasonOf(Detect(storage_, "/demo", both, {}).status()), Reason::kOptionInvalid);
+}
+
 }  // namespace
 }  // namespace linchpin

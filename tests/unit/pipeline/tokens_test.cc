@@ -1,6 +1,9 @@
 #include "pipeline/tokens.h"
 
+#include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -133,6 +136,53 @@ TEST_F(TokensTest, AGivenPromptIsUsedAsItIs) {
   const auto prompt = MakePrompt(*checkpoint_, config_, {.ids = {{7, 8, 9}}});
   ASSERT_TRUE(prompt.ok()) << prompt.status();
   EXPECT_THAT(*prompt, ElementsAre(7, 8, 9));
+}
+
+TEST_F(TokensTest, PromptsDifferAndEndWithThoseWithoutBos) {
+  const auto prompts = MakePrompts(*checkpoint_, config_, {.ids = {{7, 8}}}, kMaxPrompts);
+  ASSERT_TRUE(prompts.ok()) << prompts.status();
+  ASSERT_THAT(*prompts, SizeIs(kMaxPrompts));
+  EXPECT_EQ(prompts->front().name, "given");
+  EXPECT_THAT(prompts->front().ids, ElementsAre(7, 8));
+  std::set<std::vector<int32_t>> distinct;
+  for (const NamedPrompt& prompt : *prompts) {
+    EXPECT_TRUE(distinct.insert(prompt.ids).second) << prompt.name;
+    EXPECT_LE(prompt.ids.size(), 16U);
+  }
+  for (int i = 1; i < kMaxPrompts; ++i) {
+    const NamedPrompt& prompt = (*prompts)[static_cast<size_t>(i)];
+    EXPECT_EQ(prompt.ids.front() == 1, i <= 3) << prompt.name;
+    EXPECT_EQ(prompt.name, i <= 3 ? "other ids" : "other ids without BOS");
+  }
+  config_.bos.reset();
+  const auto without = MakePrompts(*checkpoint_, config_, {}, kMaxPrompts);
+  ASSERT_TRUE(without.ok()) << without.status();
+  distinct.clear();
+  for (const NamedPrompt& prompt : *without) {
+    EXPECT_TRUE(distinct.insert(prompt.ids).second) << prompt.name;
+  }
+}
+
+TEST_F(TokensTest, AsManyPromptsAsThereAreKinds) {
+  for (const int count : {0, -1, kMaxPrompts + 1}) {
+    EXPECT_EQ(ReasonOf(MakePrompts(*checkpoint_, config_, {}, count).status()),
+              Reason::kOptionInvalid);
+  }
+  const auto one = MakePrompts(*checkpoint_, config_, {}, 1);
+  ASSERT_TRUE(one.ok()) << one.status();
+  EXPECT_EQ(one->front().name, "ids");
+  EXPECT_EQ(one->front().ids, *MakePrompt(*checkpoint_, config_, {}));
+}
+
+TEST(TokensOfTextTest, PromptsAreTextWhereTheTokenizerCanBeRead) {
+  LINCHPIN_NEEDS_SHARED();
+  const OracleModel model = OpenModel(SharedPath("models/tinystories-656k"));
+  const auto prompts = MakePrompts(*model.checkpoint, model.config, {}, kMaxPrompts);
+  ASSERT_TRUE(prompts.ok()) << prompts.status();
+  std::vector<std::string> names;
+  for (const NamedPrompt& prompt : *prompts) names.push_back(prompt.name);
+  EXPECT_THAT(names, ElementsAre("ids", "prose", "code", "other ids", "prose without BOS",
+                                 "code without BOS", "other ids without BOS"));
 }
 
 TEST(TokensOfTextTest, WindowsFollowOneAnotherEachAfterBos) {

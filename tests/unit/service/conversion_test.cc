@@ -157,6 +157,25 @@ TEST(DetectionOptionsFromProto, AProofNeedsNoTokens) {
   EXPECT_EQ(request->prompt.ids.at(0).at(0), 3);
 }
 
+TEST(DetectionOptionsFromProto, TakesPromptsAndThresholds) {
+  v1::DetectionOptions message;
+  EXPECT_EQ(FromProto(message)->prompts, 1);
+  EXPECT_FALSE(FromProto(message)->weights_only);
+  message.set_prompts(3);
+  message.set_weights_only(true);
+  (*message.mutable_thresholds())["min_share"] = 0.5;
+  const auto request = FromProto(message);
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->prompts, 3);
+  EXPECT_TRUE(request->weights_only);
+  EXPECT_EQ(request->options.min_share, 0.5F);
+  (*message.mutable_thresholds())["nothing"] = 0.5;
+  EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
+  message.clear_thresholds();
+  message.set_prompts(-1);
+  EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
+}
+
 TEST(RequirePath, TakesAbsolutePathsAndUrisOnly) {
   EXPECT_TRUE(RequirePath("source", "/models/m").ok());
   EXPECT_TRUE(RequirePath("source", "s3://b/k").ok());
@@ -197,6 +216,33 @@ TEST(DetectionToProto, SaysThatAProofOnIdsIsNoProofOnText) {
   EXPECT_TRUE(message.judged_by_kl());
   ASSERT_EQ(message.notes_size(), 1);
   EXPECT_NE(message.notes(0).find("no tokenizer"), std::string::npos);
+}
+
+TEST(DetectionToProto, CarriesWhatWasFoundBesideWeights) {
+  Detection detection = SampleDetection();
+  detection.super_weights[0].expert = 3;
+  detection.super_weights[0].agreement = 0.5;
+  detection.super_weights[0].published = true;
+  detection.super_weights[1].weight_only_rank = 2;
+  detection.super_experts = {{.layer = 1, .expert = 3, .output = {.value = -90}}};
+  detection.stability = Stability{.prompts = {{}, {}}, .agreement = 0.75};
+  detection.suspects = {{.position = {"t", 5, 9}, .layer = 2, .value = -30, .over_median = 40}};
+  const v1::Detection message = ToProto(detection);
+  EXPECT_EQ(message.super_weights(0).expert(), 3);
+  EXPECT_EQ(message.super_weights(0).agreement(), 0.5);
+  EXPECT_TRUE(message.super_weights(0).published());
+  EXPECT_FALSE(message.super_weights(1).has_expert());
+  EXPECT_FALSE(message.super_weights(1).has_agreement());
+  EXPECT_EQ(message.super_weights(1).weight_only_rank(), 2);
+  ASSERT_EQ(message.super_experts_size(), 1);
+  EXPECT_EQ(message.super_experts(0).output(), -90);
+  EXPECT_EQ(message.prompts(), 2);
+  EXPECT_EQ(message.agreement(), 0.75);
+  EXPECT_TRUE(message.weights_only());
+  ASSERT_EQ(message.suspects_size(), 1);
+  EXPECT_EQ(message.suspects(0).row(), 5);
+  EXPECT_EQ(message.suspects(0).column(), 9);
+  EXPECT_EQ(message.suspects(0).over_median(), 40);
 }
 
 TEST(DetectionToProto, WithoutAProofNothingIsClaimed) {
