@@ -136,14 +136,16 @@ def test_tinystories_loses_what_was_measured_elsewhere(
     assert loss == pytest.approx(expected, abs=0.002)
 
 
-def test_smollm2_is_better_off_with_signed_scales(compress, smollm2, shared, caplog):
+def test_smollm2_is_better_off_with_each_better_rule(compress, smollm2, shared, caplog):
     model = smollm2("bf16")
     text = (shared / "text/wikitext-2-test.txt").read_text()
     windows = windows_of(model / "tokenizer.json", text, 512, 4)
     perplexity = {scale: math.exp(loss_of(load(compress(model, "--scale", scale), caplog), windows))
-                  for scale in ("signed", "minmax")}
+                  for scale in ("importance", "signed", "minmax")}
     print(f"SmolLM2-135M, 4 x 512 tokens: {perplexity}")
     assert perplexity["signed"] < perplexity["minmax"] - 5
+    assert perplexity["importance"] < perplexity["signed"] - 2
+    assert perplexity["importance"] <= 29.5
 
 
 def test_a_preserved_tensor_is_the_sources(compress, smollm2):
