@@ -213,7 +213,7 @@ def test_relative_paths_and_links_are_understood(linchpin, demo_model, tmp_path)
 
 @pytest.mark.parametrize("arguments", [
     [], ["nope"], ["compress", "m"], ["compress", "m", "o", "--scheme", "w2"],
-    ["detect", "m", "--proof", "joint"], ["evaluate", "m"]])
+    ["detect", "m", "--proof-text", "f"], ["evaluate", "m"]])
 def test_usage_errors_exit_2(linchpin, arguments):
     finished = linchpin.run(*arguments)
     assert finished.code == 2
