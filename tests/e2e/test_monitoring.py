@@ -1,0 +1,119 @@
+"""The metrics as Prometheus sees them: scraped, asked, alerted on."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from conftest import ROOT, CommandLine
+
+MONITORING = ROOT / "deploy/monitoring"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=10) as page:
+        return page.read().decode()
+
+
+def eventually(condition, seconds=30):
+    """The first true value that `condition` gives."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            value = condition()
+        except OSError:
+            value = None
+        if value:
+            return value
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+
+
+@pytest.fixture(name="program")
+def program_fixture():
+    """program(name, *arguments): a running program of Debian's, stopped at the end."""
+    running = []
+
+    def start(name, *arguments):
+        assert shutil.which(name), f"{name} is not installed (tests/packages.txt)"
+        running.append(subprocess.Popen([name, *map(str, arguments)], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL))
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def test_alert_rules_fire_when_they_must_and_not_else():
+    result = subprocess.run(["promtool", "test", "rules", "alerts_test.yml"], cwd=MONITORING,
+                            capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    subprocess.run(["promtool", "check", "config", "prometheus.yml"], cwd=MONITORING, check=True,
+                   capture_output=True)
+
+
+def test_every_alert_has_a_test():
+    alerts = set(re.findall(r"alert: (\w+)", (MONITORING / "alerts.yml").read_text()))
+    tested = set(re.findall(r"alertname: (\w+)", (MONITORING / "alerts_test.yml").read_text()))
+    assert alerts == tested and len(alerts) >= 8
+
+
+def names_in(text):
+    return set(re.findall(r"\b(?:linchpin|grpc_server|process)_[a-z_]+", text))
+
+
+def test_rules_and_dashboard_name_metrics_that_exist(start_server):
+    exposed = {name.split("{")[0] for name in start_server().metrics()}
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"]
+                   for target in panel.get("targets", [])]
+    assert len(expressions) >= 10
+    rules = [line for line in (MONITORING / "alerts.yml").read_text().splitlines()
+             if "summary" not in line]
+    for text in (*expressions, "\n".join(rules)):
+        assert names_in(text) <= exposed, names_in(text) - exposed
+
+
+def test_promtool_finds_nothing_to_mend_in_the_page(start_server):
+    page = get(f"http://{start_server().metrics_address}/metrics")
+    result = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True,
+                            text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_real_prometheus_scrapes_and_alerts(start_server, program, demo_model, tmp_path):
+    server = start_server("--read-root", "/", "--write-root", tmp_path)
+    port = free_port()
+    (tmp_path / "alerts.yml").write_text((MONITORING / "alerts.yml").read_text())
+    (tmp_path / "prometheus.yml").write_text(json.dumps({  # JSON is YAML
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["alerts.yml"],
+        "scrape_configs": [{"job_name": "linchpin",
+                            "static_configs": [{"targets": [server.metrics_address]}]}]}))
+    program("prometheus", f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}")
+
+    def ask(expression):
+        query = urllib.parse.urlencode({"query": expression})
+        return json.loads(get(f"http://127.0.0.1:{port}/api/v1/query?{query}"))["data"]["result"]
+
+    assert eventually(lambda: ask('up{job="linchpin"} == 1'))
+    CommandLine("--quiet", "--endpoint", server.endpoint)("compress", demo_model, tmp_path / "out")
+    found, = eventually(lambda: ask('linchpin_jobs_total{kind="compress",result="ok"} == 1'))
+    assert found["metric"]["instance"] == server.metrics_address
+    assert eventually(lambda: ask("linchpin_build_info"))[0]["metric"]["version"]
+    rules = json.loads(get(f"http://127.0.0.1:{port}/api/v1/rules"))["data"]["groups"][0]["rules"]
+    assert rules and all(rule["health"] in ("ok", "unknown") for rule in rules), rules
