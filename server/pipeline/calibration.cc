@@ -8,10 +8,6 @@
 namespace linchpin {
 namespace {
 
-constexpr int kWindow = 512;
-constexpr int kWindows = 16;
-constexpr int kBuiltInWindow = 256;
-
 WindowOptions WindowsOf(const ModelConfig& config, int size, int count) {
   if (config.max_positions > 0) {
     size = static_cast<int>(std::min<int64_t>(size, config.max_positions));
@@ -23,7 +19,9 @@ WindowOptions WindowsOf(const ModelConfig& config, int size, int count) {
 absl::StatusOr<std::vector<std::vector<int32_t>>> GivenTokens(const Checkpoint& checkpoint,
                                                               const ModelConfig& config,
                                                               const TokenSource& given) {
-  auto windows = MakeWindows(checkpoint, config, given, WindowsOf(config, kWindow, kWindows));
+  auto windows =
+      MakeWindows(checkpoint, config, given,
+                  WindowsOf(config, kCalibrationWindows.size, kCalibrationWindows.count));
   if (windows.ok() || given.text.empty() || ReasonOf(windows.status()) != Reason::kOptionInvalid) {
     return windows;
   }

@@ -20,6 +20,8 @@ namespace linchpin {
 
 // Their residual streams are held together.
 inline constexpr size_t kMaxCalibrationTokens = 8192;
+inline constexpr WindowOptions kCalibrationWindows = {512, 16};  // of a text
+inline constexpr int kBuiltInWindow = 256;
 
 class Calibration {
  public:

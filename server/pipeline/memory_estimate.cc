@@ -74,6 +74,17 @@ TokenLoad LoadOf(const DetectRequest& request) {
   return load;
 }
 
+TokenLoad LoadOf(const CompressOptions& options) {
+  TokenLoad load = LoadOf(options.detect);
+  if (options.quantize.scale != ScaleRule::kImportance) return load;
+  const TokenLoad beside = options.calibration.empty()
+                               ? TokenLoad{.longest = kBuiltInWindow, .measured = kBuiltInWindow}
+                               : LoadOf(options.calibration, kCalibrationWindows);
+  load.longest = std::max(load.longest, beside.longest);
+  load.measured = std::max(load.measured, beside.measured);
+  return load;
+}
+
 uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads, const TokenLoad& load) {
   std::map<std::string, uint64_t> layers;
   uint64_t largest_layer = 0;

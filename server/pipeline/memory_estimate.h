@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "checkpoint/checkpoint.h"
+#include "pipeline/compress.h"
 #include "pipeline/detect.h"
 #include "pipeline/tokens.h"
 #include "storage/storage.h"
@@ -22,6 +23,7 @@ struct TokenLoad {
 };
 
 TokenLoad LoadOf(const DetectRequest& request);
+TokenLoad LoadOf(const CompressOptions& options);  // with the tokens beside the detection
 TokenLoad LoadOf(const TokenSource& tokens, const WindowOptions& windows);
 
 // Bytes at the peak of a job: the largest decoder layer in float32 beside one of

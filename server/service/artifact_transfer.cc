@@ -73,9 +73,8 @@ absl::StatusOr<v1::CompressArtifactResponse> TransferArtifact(ArtifactChannel& c
   channel.UploadDone();
   ASSIGN_OR_RETURN(const CompressOptions options,
                    FromProto(upload.options().detection(), upload.options().quantization()));
-  ASSIGN_OR_RETURN(
-      const uint64_t memory,
-      backend.engine.estimate_memory(*source, kSource, backend.threads, LoadOf(options.detect)));
+  ASSIGN_OR_RETURN(const uint64_t memory, backend.engine.estimate_memory(
+                                              *source, kSource, backend.threads, LoadOf(options)));
   // The output, which is no larger than the input, lies in memory as well.
   RETURN_IF_ERROR(run.Reserve(memory));
   RETURN_IF_ERROR(run.Reserve(upload.bytes()));

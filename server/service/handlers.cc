@@ -108,7 +108,7 @@ absl::StatusOr<v1::CompressModelResponse> Handle(const v1::CompressModelRequest&
   RETURN_IF_ERROR(RequirePath("destination", request.destination()));
   ASSIGN_OR_RETURN(CompressOptions options, FromProto(request.detection(), request.quantization()));
   options.overwrite = request.overwrite();
-  RETURN_IF_ERROR(ReserveFor(request.source(), LoadOf(options.detect), run));
+  RETURN_IF_ERROR(ReserveFor(request.source(), LoadOf(options), run));
   ASSIGN_OR_RETURN(const CompressResult result,
                    backend.engine.compress(run.storage(), request.source(), run.storage(),
                                            request.destination(), options, run.Context()));

@@ -90,6 +90,17 @@ TEST(MemoryEstimateTest, LoadsFollowTheOptions) {
   EXPECT_GE(LoadOf(request).measured, 4 * 256);
 }
 
+TEST(MemoryEstimateTest, TokensBesideTheDetectionCount) {
+  CompressOptions options;
+  EXPECT_EQ(LoadOf(options).longest, 256);
+  EXPECT_EQ(LoadOf(options).prompt, 16);
+  options.calibration.ids = {std::vector<int32_t>(300), std::vector<int32_t>(40)};
+  EXPECT_EQ(LoadOf(options).longest, 300);
+  EXPECT_EQ(LoadOf(options).measured, 340);
+  options.quantize.scale = ScaleRule::kSigned;
+  EXPECT_EQ(LoadOf(options).longest, 0);
+}
+
 TEST(MemoryEstimateTest, SourceErrorsPass) {
   EXPECT_EQ(ReasonOf(EstimateMemory(MemoryStorage(), "/none", 1).status()),
             Reason::kSourceNotFound);
