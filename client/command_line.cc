@@ -52,13 +52,26 @@ void AddQuantization(CLI::App* command, QuantizationChoices& choices) {
                           const std::vector<std::string>& values) {
     command->add_option(name, value, help)->check(CLI::IsMember(values))->capture_default_str();
   };
-  choice("--format", choices.format, "Layout of the output", {"compressed-tensors"});
+  choice("--format", choices.format, "Layout of the output", FormatNames());
   choice("--scheme", choices.scheme, "What a weight becomes", SchemeNames());
   choice("--group-size", choices.group_size, "Elements per scale",
          {"auto", "32", "64", "128", "channel"});
   command->add_flag("--asymmetric", choices.asymmetric, "Codes around a zero point per group");
   choice("--scale", choices.scale, "Where a group's scale comes from", ScaleRuleNames());
   choice("--preserve", choices.preserve, "How a super weight survives", PreserveNames());
+  command->add_option("--gguf-donor", choices.gguf_donor,
+                      "GGUF file of the same model that lends its metadata and tokenizer to a "
+                      "GGUF output");
+  command->add_option("--bits", choices.block_bits, "Of scheme blocks: bits of a code")
+      ->check(CLI::Range(2, 8))
+      ->capture_default_str();
+  command
+      ->add_option("--block", choices.block,
+                   "Of scheme blocks: consecutive elements of a block, or the sides of a tile "
+                   "as 128x128")
+      ->capture_default_str();
+  command->add_option("--z", choices.z, "Of scheme blocks: clip to mean|w| + z std|w|; 0: not")
+      ->capture_default_str();
   command->add_option("--ignore", choices.ignore,
                       "Modules that stay as they are; * for any part; may be given again");
   command->add_option("--include", choices.include,

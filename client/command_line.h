@@ -50,6 +50,10 @@ struct QuantizationChoices {
   bool asymmetric = false;
   std::string scale = "importance";
   std::string preserve = "tensor";
+  std::string gguf_donor;
+  int block_bits = 4;
+  std::string block = "16384";  // elements, or a tile as "128x128"
+  float z = 0;
   std::vector<std::string> ignore;
   std::vector<std::string> include;
   std::string calibration_file;  // JSON array of arrays of ids if it is called so, else text

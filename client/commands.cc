@@ -29,6 +29,12 @@ std::string ServerPath(const CommandLine& line, const std::string& path) {
   return line.connection.endpoint.empty() ? ResolvedPath(path) : AbsolutePath(path);
 }
 
+grpc::Status MakeQuantization(const CommandLine& line, v1::QuantizationOptions& options) {
+  const std::string& donor = line.quantization.gguf_donor;
+  if (!donor.empty()) options.set_gguf_donor(ServerPath(line, donor));
+  return MakeQuantizationOptions(line.quantization, options);
+}
+
 grpc::Status RunCapabilities(const CommandLine& line, const CallSettings& settings,
                              Output& output) {
   v1::GetCapabilitiesResponse response;
@@ -54,7 +60,7 @@ grpc::Status RunPlan(const CommandLine& line, const CallSettings& settings, Outp
   v1::PlanCompressionResponse response;
   request.set_source(ServerPath(line, line.model));
   if (!line.output.empty()) request.set_destination(ServerPath(line, line.output));
-  grpc::Status status = MakeQuantizationOptions(line.quantization, *request.mutable_quantization());
+  grpc::Status status = MakeQuantization(line, *request.mutable_quantization());
   if (status.ok()) status = Call(settings, &Stub::PlanCompression, request, response);
   if (!status.ok()) return status;
   output.text = line.json ? PlanJson(response) : PlanText(response);
@@ -78,7 +84,7 @@ grpc::Status Compress(const CommandLine& line, const CallSettings& settings,
   v1::DetectionOptions detection;
   v1::QuantizationOptions quantization;
   grpc::Status status = MakeDetectionOptions(line, detection);
-  if (status.ok()) status = MakeQuantizationOptions(line.quantization, quantization);
+  if (status.ok()) status = MakeQuantization(line, quantization);
   if (!status.ok()) return status;
   if (line.upload) {
     v1::ArtifactOptions options;

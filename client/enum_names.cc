@@ -16,7 +16,9 @@ std::string Spelled(const EnumDescriptor& type, int number) {
   const auto* value = type.FindValueByNumber(number);
   if (value == nullptr || number == 0) return "";
   std::string name = value->name().substr(type.FindValueByNumber(0)->name().size() - kZero.size());
-  for (char& c : name) c = c == '_' ? '-' : static_cast<char>(std::tolower(c));
+  // Schemes are called as GGUF calls its types.
+  const char separator = &type == v1::Scheme_descriptor() ? '_' : '-';
+  for (char& c : name) c = c == '_' ? separator : static_cast<char>(std::tolower(c));
   return name;
 }
 
@@ -70,10 +72,14 @@ std::string NameOf(v1::Preserve preserve) { return Spelled(*v1::Preserve_descrip
 std::string NameOf(v1::Scheme scheme) { return Spelled(*v1::Scheme_descriptor(), scheme); }
 std::string NameOf(v1::ScaleRule rule) { return Spelled(*v1::ScaleRule_descriptor(), rule); }
 
+std::vector<std::string> FormatNames() { return AllOf(*v1::OutputFormat_descriptor()); }
 std::vector<std::string> PreserveNames() { return AllOf(*v1::Preserve_descriptor()); }
 std::vector<std::string> SchemeNames() { return AllOf(*v1::Scheme_descriptor()); }
 std::vector<std::string> ScaleRuleNames() { return AllOf(*v1::ScaleRule_descriptor()); }
 
+v1::OutputFormat FormatNamed(std::string_view name) {
+  return static_cast<v1::OutputFormat>(NumberOf(*v1::OutputFormat_descriptor(), name));
+}
 v1::Preserve PreserveNamed(std::string_view name) {
   return static_cast<v1::Preserve>(NumberOf(*v1::Preserve_descriptor(), name));
 }

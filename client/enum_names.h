@@ -17,10 +17,12 @@ std::string_view NameOf(v1::WeightClass weight_class);
 std::string NameOf(v1::Preserve preserve);
 std::string NameOf(v1::Scheme scheme);
 std::string NameOf(v1::ScaleRule rule);
+std::vector<std::string> FormatNames();
 std::vector<std::string> PreserveNames();
 std::vector<std::string> SchemeNames();
 std::vector<std::string> ScaleRuleNames();
 // Unspecified for a name that is not listed.
+v1::OutputFormat FormatNamed(std::string_view name);
 v1::Preserve PreserveNamed(std::string_view name);
 v1::Scheme SchemeNamed(std::string_view name);
 v1::ScaleRule ScaleRuleNamed(std::string_view name);

@@ -21,6 +21,33 @@ bool IsId(const nlohmann::json& value) {
   return value.is_number_integer() && value >= 0 && value <= std::numeric_limits<int32_t>::max();
 }
 
+int64_t CountOf(std::string_view text) {
+  int64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  return error == std::errc() && end == text.data() + text.size() ? count : 0;
+}
+
+// "16384" elements, or "128x128".
+grpc::Status MakeBlockOptions(const QuantizationChoices& choices, v1::BlockOptions& blocks) {
+  blocks.set_bits(choices.block_bits);
+  blocks.set_z(choices.z);
+  const std::string_view text = choices.block;
+  const size_t cross = text.find('x');
+  const int64_t size = CountOf(text.substr(0, cross));
+  const bool tile = cross != std::string_view::npos;
+  if (size < 1 || (tile && CountOf(text.substr(cross + 1)) != size)) {
+    return LocalError(grpc::StatusCode::INVALID_ARGUMENT, "OPTION_INVALID", "--block",
+                      "is neither a number of elements nor a square tile",
+                      "write it like 16384 or 128x128");
+  }
+  if (tile) {
+    blocks.set_tile(size);
+  } else {
+    blocks.set_run(size);
+  }
+  return grpc::Status::OK;
+}
+
 }  // namespace
 
 grpc::Status ParseIds(std::string_view ids, v1::TokenSource& source) {
@@ -119,6 +146,9 @@ grpc::Status MakeQuantizationOptions(const QuantizationChoices& choices,
   options.set_asymmetric(choices.asymmetric);
   options.set_scale(ScaleRuleNamed(choices.scale));
   options.set_preserve(PreserveNamed(choices.preserve));
+  options.set_format(FormatNamed(choices.format));
+  const grpc::Status blocks = MakeBlockOptions(choices, *options.mutable_blocks());
+  if (!blocks.ok()) return blocks;
   options.mutable_ignore()->Add(choices.ignore.begin(), choices.ignore.end());
   options.mutable_include()->Add(choices.include.begin(), choices.include.end());
   if (choices.calibration_file.empty()) return grpc::Status::OK;

@@ -104,8 +104,9 @@ absl::StatusOr<std::vector<FileRecord>> DigestCheckpoint(const Checkpoint& check
   for (const Shard& shard : checkpoint.shards()) names.push_back(shard.name);
   for (const FileEntry& file : checkpoint.other_files()) names.push_back(file.name);
   if (checkpoint.has_index()) names.emplace_back(kShardIndexName);
-  std::vector<DigestSource> files = {ConfigOf(checkpoint)};
-  uint64_t total = files.front().size;
+  std::vector<DigestSource> files;
+  if (!checkpoint.is_gguf()) files.push_back(ConfigOf(checkpoint));  // that of GGUF is no file
+  uint64_t total = files.empty() ? 0 : files.front().size;
   for (const std::string& name : names) {
     ASSIGN_OR_RETURN(DigestSource file, SourceFile(checkpoint, name));
     total += file.size;

@@ -18,15 +18,24 @@ Json ToJson(const std::vector<FileRecord>& files) {
   return list;
 }
 
+Json ToJson(const BlockOptions& blocks) {
+  return {{"bits", blocks.bits},
+          {"run", blocks.run},
+          {"tile", blocks.tile},
+          {"z", ShortestNumber(blocks.z)}};
+}
+
 Json ToJson(const QuantizeOptions& options) {
-  return {{"format", std::string(NameOf(options.format))},
-          {"scheme", std::string(NameOf(options.scheme))},
-          {"group_size", std::string(GroupSizeName(options.group_size))},
-          {"asymmetric", options.asymmetric},
-          {"scale", std::string(NameOf(options.scale))},
-          {"preserve", std::string(NameOf(options.preserve))},
-          {"ignore", options.ignore},
-          {"include", options.include}};
+  Json json = {{"format", std::string(NameOf(options.format))},
+               {"scheme", std::string(NameOf(options.scheme))},
+               {"group_size", std::string(GroupSizeName(options.group_size))},
+               {"asymmetric", options.asymmetric},
+               {"scale", std::string(NameOf(options.scale))},
+               {"preserve", std::string(NameOf(options.preserve))},
+               {"ignore", options.ignore},
+               {"include", options.include}};
+  if (options.scheme == Scheme::kBlocks) json["blocks"] = ToJson(options.blocks);
+  return json;
 }
 
 Json ToJson(const KeptWeight& kept) {
@@ -85,7 +94,9 @@ Json BuildManifest(const ManifestInput& input) {
   manifest["detection"] = DetectionToJson(*input.detection);
   manifest["super_weights"] = Json::array();
   for (const KeptWeight& kept : input.kept) manifest["super_weights"].push_back(ToJson(kept));
-  manifest["notes"] = plan.notes;
+  std::vector<std::string> notes = plan.notes;
+  notes.insert(notes.end(), input.artifact->notes.begin(), input.artifact->notes.end());
+  manifest["notes"] = std::move(notes);
   manifest["tensors"] = TensorsOf(input);
   manifest["output"] = {{"format", std::string(NameOf(plan.options.format))},
                         {"bytes_in", plan.bytes_in()},

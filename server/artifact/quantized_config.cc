@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cctype>
+
 #include "artifact/compressed_tensors.h"
 #include "base/status.h"
 
@@ -44,7 +47,46 @@ Json GroupOf(const Plan& plan) {
   return group;
 }
 
+// "qwen2_moe" -> "Qwen2MoeForCausalLM", as transformers names its classes.
+std::string ClassOf(std::string_view model_type) {
+  std::string name;
+  while (!model_type.empty()) {
+    const size_t end = std::min(model_type.find('_'), model_type.size());
+    std::string part(model_type.substr(0, end));
+    model_type.remove_prefix(std::min(end + 1, model_type.size()));
+    if (part.empty() || part == "text") continue;
+    part[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(part[0])));
+    name += part;
+  }
+  return name + "ForCausalLM";
+}
+
+std::string_view TorchName(DType dtype) {
+  if (dtype == DType::kF32) return "float32";
+  return dtype == DType::kF16 ? "float16" : "bfloat16";
+}
+
 }  // namespace
+
+absl::StatusOr<Json> PlainConfig(const Checkpoint& checkpoint, const Plan& plan) {
+  ASSIGN_OR_RETURN(Json config,
+                   ParseJson("config.json", checkpoint.config_text(), Reason::kConfigInvalid));
+  if (!config.is_object()) {
+    return Error(Reason::kConfigInvalid, "config.json", "not a JSON object", kMalformedRemedy);
+  }
+  const auto& tensors = checkpoint.tensors();
+  const bool scaled = std::any_of(tensors.begin(), tensors.end(), [](const StoredTensor& tensor) {
+    return tensor.scales.has_value();
+  });
+  if (scaled) config.erase(std::string(kKey));
+  if (!scaled && !checkpoint.is_gguf()) return config;
+  config.erase("dtype");
+  config["torch_dtype"] = std::string(TorchName(plan.dtype));
+  if (!config.contains("architectures")) {
+    config["architectures"] = {ClassOf(config.value("model_type", ""))};
+  }
+  return config;
+}
 
 absl::StatusOr<Json> QuantizedConfig(std::string_view config_text, const Plan& plan) {
   ASSIGN_OR_RETURN(Json config, ParseJson("config.json", config_text, Reason::kConfigInvalid));

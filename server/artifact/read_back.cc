@@ -189,6 +189,13 @@ absl::StatusOr<float> ReadBack(const std::map<std::string, StoredBytes>& tensors
 }
 
 absl::StatusOr<float> ReadBack(const Checkpoint& output, const WeightPosition& position) {
+  if (output.is_gguf()) {
+    ASSIGN_OR_RETURN(const StoredTensor* tensor, output.Find(position.tensor));
+    RETURN_IF_ERROR(CheckMatrix(tensor->info, position,
+                                tensor->info.shape.empty() ? 0 : tensor->info.shape.back()));
+    ASSIGN_OR_RETURN(const Matrix row, output.ReadRows(*tensor, position.row, 1));
+    return row.View().At(0, position.column);
+  }
   return ReadThrough(
       [&output](const std::string& name) -> std::optional<StoredBytes> {
         const absl::StatusOr<const StoredTensor*> found = output.Find(name);

@@ -33,7 +33,8 @@ absl::StatusOr<ShardFiles> ShardFiles::Create(const Checkpoint& checkpoint, cons
                                               OutputDirectory& output) {
   ShardFiles result;
   for (const PlanRow& row : plan.rows) result.slots_.emplace_back(row.outputs.size());
-  for (int shard = 0; shard < static_cast<int>(checkpoint.shards().size()); ++shard) {
+  const int shards = checkpoint.is_gguf() ? 1 : static_cast<int>(checkpoint.shards().size());
+  for (int shard = 0; shard < shards; ++shard) {
     RETURN_IF_ERROR(result.AddShard(checkpoint, shard, plan, output));
   }
   result.index_.total_size = plan.bytes_out();
@@ -45,7 +46,7 @@ absl::Status ShardFiles::AddShard(const Checkpoint& checkpoint, int shard, const
   std::vector<Placed> tensors;
   for (size_t i = 0; i < plan.rows.size(); ++i) {
     const PlanRow& row = plan.rows[i];
-    if (row.source.shard != shard) continue;
+    if (row.source.shard != shard && !checkpoint.is_gguf()) continue;
     for (size_t j = 0; j < row.outputs.size(); ++j) {
       tensors.push_back({row.outputs[j], &slots_[i][j]});
     }

@@ -1,18 +1,20 @@
-// The output's safetensors files, laid out before a weight is read.
+// The output's files of tensors, laid out before a weight is read.
 //
-// Within a file wider element types come first, so that every tensor is
+// Within a safetensors file wider element types come first, so that every tensor is
 // aligned to its element; otherwise the plan's order holds.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf_template.h"
 #include "format/shard_index.h"
 #include "quantize/plan.h"
 #include "storage/storage.h"
@@ -33,6 +35,8 @@ struct TensorSlot {
   }
 };
 
+inline constexpr std::string_view kGgufName = "model.gguf";
+
 class ShardFiles {
  public:
   struct File {
@@ -42,9 +46,16 @@ class ShardFiles {
   };
 
   // Creates the files and writes their headers.  Shard names are kept; a single
-  // file without an index becomes `model.safetensors`, whatever it was called.
+  // file without an index becomes `model.safetensors`, whatever it was called, and
+  // so do all files of a GGUF model.
   static absl::StatusOr<ShardFiles> Create(const Checkpoint& checkpoint, const Plan& plan,
                                            OutputDirectory& output);
+
+  // Creates kGgufName after the pattern that the plan follows: its pairs but for
+  // what says how it was quantized, and the tensors that belong to its config.
+  // The errors of LayOutGguf.
+  static absl::StatusOr<ShardFiles> CreateGguf(const GgufTemplate& pattern, const Plan& plan,
+                                               OutputDirectory& output);
 
   const std::vector<File>& files() const { return files_; }
   // One slot for each of the plan row's outputs, in their order.

@@ -6,6 +6,7 @@
 
 #include "artifact/digest.h"
 #include "base/status.h"
+#include "checkpoint/gguf_template.h"
 #include "fmt/format.h"
 #include "quantize/slab_encoder.h"
 #include "tensor/float16.h"
@@ -20,45 +21,76 @@ TensorAction ActionOf(const PlanRow& row) {
   return row.kept_because == "super weight" ? TensorAction::kPreserved : TensorAction::kCopied;
 }
 
+int64_t RowsOf(const TensorInfo& info) { return info.shape.size() < 2 ? 1 : info.shape[0]; }
+int64_t ColumnsOf(const TensorInfo& info) {
+  const int64_t rows = RowsOf(info);
+  return rows == 0 ? 0 : ElementCount(info.shape).value_or(0) / rows;
+}
+
 // NOT_FINITE for element `index`, counted over the whole tensor.
 absl::Status NotFinite(const Checkpoint& checkpoint, const StoredTensor& tensor, int64_t index) {
-  const std::vector<int64_t>& shape = tensor.info.shape;
-  const int64_t columns = shape.empty() ? 1 : std::max<int64_t>(shape.back(), 1);
-  const std::string where = shape.size() < 2
+  const int64_t columns = std::max<int64_t>(ColumnsOf(tensor.info), 1);
+  const std::string where = tensor.info.shape.size() < 2
                                 ? fmt::format("[{}]", index)
                                 : fmt::format("[{}, {}]", index / columns, index % columns);
-  const int64_t size = SizeOf(tensor.info.dtype);
-  std::byte bytes[8];
-  float value = 0;
-  RETURN_IF_ERROR(checkpoint.ReadBytes(tensor, index * size, {bytes, static_cast<size_t>(size)}));
-  WidenToFloat(tensor.info.dtype, bytes, 1, &value);
+  ASSIGN_OR_RETURN(const Matrix row, checkpoint.ReadRows(tensor, index / columns, 1));
   return Error(
       Reason::kNotFinite,
       fmt::format("{}, tensor {}", checkpoint.shards()[tensor.shard].name, tensor.info.name),
-      fmt::format("the weight at {} is {}", where, std::isnan(value) ? "NaN" : "infinite"),
+      fmt::format("the weight at {} is {}", where,
+                  std::isnan(row.View().At(0, index % columns)) ? "NaN" : "infinite"),
       "repair the checkpoint, no compression can");
 }
+
+// Writes a kept tensor that is not stored in the output's dtype.
+class Narrowing : public SlabEncoder {
+ public:
+  explicit Narrowing(const PlanRow& row) : row_(row) {}
+
+  EncodeError Encode(int64_t /*first*/, int64_t count, const std::byte* weights,
+                     std::vector<std::vector<std::byte>>& bytes) const override {
+    const int64_t elements = count * ColumnsOf(row_.source.info);
+    EncodeError error;
+    error.first_non_finite = FirstNonFinite(DType::kF32, weights, elements);
+    bytes.resize(1);
+    bytes[0].resize(static_cast<size_t>(elements * SizeOf(row_.dtype)));
+    std::vector<float> values(static_cast<size_t>(elements));
+    WidenToFloat(DType::kF32, weights, elements, values.data());
+    NarrowFromFloat(row_.dtype, values.data(), elements, bytes[0].data());
+    return error;
+  }
+  std::vector<std::vector<std::byte>> Constants() const override {
+    return std::vector<std::vector<std::byte>>(1);
+  }
+
+ private:
+  const PlanRow& row_;
+};
 
 // Encodes one tensor slab by slab and writes what comes out.
 class Encoding {
  public:
-  Encoding(const Checkpoint& checkpoint, const PlanRow& row, const Importance* importance,
-           const std::vector<TensorSlot>& slots)
+  Encoding(const Checkpoint& checkpoint, const PlanRow& row, const std::vector<TensorSlot>& slots,
+           std::unique_ptr<SlabEncoder> encoder)
       : checkpoint_(checkpoint),
         row_(row),
         slots_(slots),
-        encoder_(MakeEncoder(row, importance)),
+        encoder_(std::move(encoder)),
         beside_(encoder_->Constants()) {}
 
   absl::Status Run(const RunContext& context, ProgressMeter& meter) {
-    const int64_t row_bytes = Columns() * SizeOf(row_.source.info.dtype);
-    const int64_t slab = std::max(kSlabBytes / row_bytes / kSlabRows, int64_t{1}) * kSlabRows;
-    for (int64_t first = 0; first < Rows(); first += slab) {
-      RETURN_IF_ERROR(context.Check());
-      const int64_t count = std::min(slab, Rows() - first);
-      RETURN_IF_ERROR(EncodeSlab(first, count));
-      meter.Add(row_.source.info.name, count * row_bytes);
+    if (encoder_->measures()) {
+      RETURN_IF_ERROR(ForEachSlab(context, [this](int64_t first, int64_t count) {
+        encoder_->Measure(first, count, weights_.data());
+        return absl::OkStatus();
+      }));
     }
+    RETURN_IF_ERROR(ForEachSlab(context, [this, &meter](int64_t first, int64_t count) {
+      RETURN_IF_ERROR(EncodeSlab(first, count));
+      meter.Add(row_.source.info.name,
+                row_.bytes_in() * static_cast<uint64_t>(count) / static_cast<uint64_t>(Rows()));
+      return absl::OkStatus();
+    }));
     // In the digest what goes with the codes follows all of them.  It is kept for
     // that, a few MiB even of the largest layers: not every store can read back
     // what it is still being sent.
@@ -71,20 +103,57 @@ class Encoding {
 
   void Fill(TensorRecord& record) {
     record.max_error = error_.max_abs;
-    record.rms_error = std::sqrt(error_.sum_squares /
-                                 (static_cast<double>(Rows()) * static_cast<double>(Columns())));
+    const double elements = static_cast<double>(Rows()) * static_cast<double>(Columns());
+    record.rms_error = elements == 0 ? 0 : std::sqrt(error_.sum_squares / elements);
     record.sha256 = digest_.Hex();
   }
 
  private:
-  int64_t Rows() const { return row_.source.info.shape[0]; }
-  int64_t Columns() const { return row_.source.info.shape[1]; }
+  int64_t Rows() const { return RowsOf(row_.source.info); }
+  int64_t Columns() const { return ColumnsOf(row_.source.info); }
+
+  // `visit` finds the rows in weights_.
+  template <typename Visit>
+  absl::Status ForEachSlab(const RunContext& context, Visit visit) {
+    const int64_t row_bytes = std::max<int64_t>(Columns() * SizeOf(row_.read_dtype()), 1);
+    const int64_t slab = std::max(kSlabBytes / row_bytes / kSlabRows, int64_t{1}) * kSlabRows;
+    for (int64_t first = 0; first < Rows(); first += slab) {
+      RETURN_IF_ERROR(context.Check());
+      const int64_t count = std::min(slab, Rows() - first);
+      RETURN_IF_ERROR(ReadSlab(first, count));
+      RETURN_IF_ERROR(visit(first, count));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadSlab(int64_t first, int64_t count) {
+    const int64_t row_bytes = Columns() * SizeOf(row_.read_dtype());
+    const StoredTensor& source = row_.source;
+    const bool reordered = row_.gguf && (row_.gguf->heads > 0 || row_.gguf->added != 0);
+    weights_.resize(static_cast<size_t>(count * row_bytes));
+    if (row_.read_dtype() == source.info.dtype && !source.encoding && !reordered) {
+      return checkpoint_.ReadBytes(source, first * row_bytes, absl::MakeSpan(weights_));
+    }
+    std::vector<float> values(static_cast<size_t>(count * Columns()));
+    RETURN_IF_ERROR(ReadRowsForGguf(checkpoint_, source, row_.gguf.value_or(RowEncoding{}), first,
+                                    count, absl::MakeSpan(values)));
+    NarrowFromFloat(row_.read_dtype(), values.data(), static_cast<int64_t>(values.size()),
+                    weights_.data());
+    return absl::OkStatus();
+  }
+
+  // Of the rows in weights_.
+  void ZeroHeldOut(int64_t first, int64_t count) {
+    if (TraitsOf(row_.scheme).codes == CodeKind::kNone) return;  // it looks for itself
+    const int64_t size = SizeOf(row_.read_dtype());
+    for (const PinnedElement& element : ElementsIn(row_.held_out, first, count)) {
+      StoreAs(row_.read_dtype(), 0,
+              weights_.data() + (element.row * Columns() + element.column) * size);
+    }
+  }
 
   absl::Status EncodeSlab(int64_t first, int64_t count) {
-    const int64_t row_bytes = Columns() * SizeOf(row_.source.info.dtype);
-    weights_.resize(static_cast<size_t>(count * row_bytes));
-    RETURN_IF_ERROR(
-        checkpoint_.ReadBytes(row_.source, first * row_bytes, absl::MakeSpan(weights_)));
+    ZeroHeldOut(first, count);
     const EncodeError error = encoder_->Encode(first, count, weights_.data(), bytes_);
     error_.Add(error, first * Columns());
     if (error_.first_non_finite >= 0) {
@@ -109,6 +178,21 @@ class Encoding {
   Sha256 digest_;
 };
 
+// Null where the bytes go over as they are.
+std::unique_ptr<SlabEncoder> EncoderOf(const QuantizeOptions& options, const PlanRow& row,
+                                       const Importance* importance) {
+  const StoredTensor& source = row.source;
+  if (row.quantized) return MakeEncoder(options, row, importance);
+  if (!row.gguf) {
+    if (!source.encoding && !source.scales) return nullptr;
+    return std::make_unique<Narrowing>(row);
+  }
+  const bool same_type = source.encoding ? source.encoding->type == row.gguf->type
+                                         : source.info.dtype == row.gguf->type->dtype;
+  if (same_type && row.gguf->heads == 0 && row.gguf->added == 0) return nullptr;
+  return MakeEncoder(options, row, importance);
+}
+
 // Weights and biases must be finite; what else a file holds (masks, tables) may be anything.
 bool MustBeFinite(const TensorInfo& info) {
   return IsFloatWeight(info.dtype) &&
@@ -123,8 +207,8 @@ absl::Status CopyTensor(const Checkpoint& checkpoint, const PlanRow& row, const 
   for (int64_t done = 0; done < total; done += kSlabBytes) {
     RETURN_IF_ERROR(context.Check());
     const absl::Span<std::byte> bytes(slab.data(), std::min(kSlabBytes, total - done));
-    RETURN_IF_ERROR(checkpoint.ReadBytes(row.source, done, bytes));
-    if (MustBeFinite(info)) {
+    RETURN_IF_ERROR(checkpoint.ReadStoredBytes(row.source, done, bytes));
+    if (MustBeFinite(info) && !row.source.encoding) {
       const int64_t size = SizeOf(info.dtype);
       const int64_t bad =
           FirstNonFinite(info.dtype, bytes.data(), static_cast<int64_t>(bytes.size()) / size);
@@ -139,7 +223,8 @@ absl::Status CopyTensor(const Checkpoint& checkpoint, const PlanRow& row, const 
 
 }  // namespace
 
-absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint, const PlanRow& row,
+absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint,
+                                         const QuantizeOptions& options, const PlanRow& row,
                                          const Importance* importance,
                                          const std::vector<TensorSlot>& slots,
                                          const RunContext& context, ProgressMeter& meter) {
@@ -148,8 +233,8 @@ absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint, const Pla
   record.action = std::string(TensorActionName(ActionOf(row)));
   record.bytes_in = row.bytes_in();
   record.bytes_out = row.bytes_out();
-  if (row.quantized) {
-    Encoding encoding(checkpoint, row, importance, slots);
+  if (auto encoder = EncoderOf(options, row, importance)) {
+    Encoding encoding(checkpoint, row, slots, std::move(encoder));
     RETURN_IF_ERROR(encoding.Run(context, meter));
     encoding.Fill(record);
   } else {

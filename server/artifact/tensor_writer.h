@@ -25,10 +25,11 @@ struct TensorRecord {
   std::string sha256;  // of the output tensors' bytes, in plan order
 };
 
-// Encodes or copies the tensor of `row` in slabs of a few MiB of whole rows.
-// `importance` may be null.  NOT_FINITE names the first NaN or Inf of a weight or bias. Thread-safe
-// for distinct rows.
-absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint, const PlanRow& row,
+// Encodes, converts or copies the tensor of `row` in slabs of a few MiB of whole
+// rows.  `importance` may be null.  NOT_FINITE names the first NaN or Inf of a
+// weight or bias.  Thread-safe for distinct rows.
+absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint,
+                                         const QuantizeOptions& options, const PlanRow& row,
                                          const Importance* importance,
                                          const std::vector<TensorSlot>& slots,
                                          const RunContext& context, ProgressMeter& meter);

@@ -1,11 +1,14 @@
 #include "artifact/verify.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <set>
 #include <utility>
 
+#include "artifact/lora_adapter.h"
 #include "artifact/manifest_claims.h"
+#include "artifact/shard_files.h"
 #include "base/parallel.h"
 #include "base/status.h"
 #include "fmt/format.h"
@@ -28,7 +31,8 @@ class Verification {
   absl::StatusOr<VerifyReport> Run() {
     RETURN_IF_ERROR(ReadManifest());
     RETURN_IF_ERROR(CheckFiles());
-    const absl::StatusOr<Checkpoint> output = Checkpoint::Open(storage_, directory_);
+    const absl::StatusOr<Checkpoint> output =
+        Checkpoint::Open(storage_, Claimed(kGgufName) ? PathOf(kGgufName) : directory_);
     if (!output.ok()) {
       Report(std::string(output.status().message()));
       return std::move(report_);
@@ -40,6 +44,11 @@ class Verification {
 
  private:
   std::string PathOf(std::string_view name) const { return fmt::format("{}/{}", directory_, name); }
+
+  bool Claimed(std::string_view name) const {
+    return std::any_of(claims_.files.begin(), claims_.files.end(),
+                       [name](const FileRecord& file) { return file.name == name; });
+  }
 
   void Report(std::string line) {
     const std::lock_guard lock(mutex_);
@@ -137,10 +146,11 @@ class Verification {
     Sha256 digest;
     for (const std::string& name : claim.outputs) {
       ASSIGN_OR_RETURN(const StoredTensor* tensor, output.Find(name));
-      RETURN_IF_ERROR(
-          UpdateFrom([&](uint64_t at,
-                         absl::Span<std::byte> out) { return output.ReadBytes(*tensor, at, out); },
-                     0, static_cast<uint64_t>(*ByteSize(tensor->info)), context_, digest));
+      RETURN_IF_ERROR(UpdateFrom(
+          [&](uint64_t at, absl::Span<std::byte> out) {
+            return output.ReadStoredBytes(*tensor, at, out);
+          },
+          0, StoredSize(*tensor), context_, digest));
     }
     const std::string hex = digest.Hex();
     if (hex == claim.sha256) return absl::OkStatus();
@@ -148,10 +158,19 @@ class Verification {
                  fmt::format("SHA-256 {}, the manifest says {}", hex, claim.sha256));
   }
 
+  // What a consumer gets, with the adapter where there is one.
+  absl::StatusOr<float> ValueOf(const Checkpoint& output, const KeptWeight& kept) const {
+    const WeightPosition& at = kept.weight.position;
+    ASSIGN_OR_RETURN(const float value, ReadBack(output, at));
+    if (kept.how != "lora") return value;
+    ASSIGN_OR_RETURN(const float added, ReadAdapter(storage_, directory_, output, at));
+    return value + added;
+  }
+
   void CheckSuperWeights(const Checkpoint& output) {
     for (KeptWeight kept : claims_.kept) {
       const WeightPosition& at = kept.weight.position;
-      const absl::StatusOr<float> value = ReadBack(output, at);
+      const absl::StatusOr<float> value = ValueOf(output, kept);
       if (!value.ok()) {
         Report(std::string(value.status().message()));
         continue;

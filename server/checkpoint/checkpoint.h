@@ -71,6 +71,9 @@ class Checkpoint {
   // FEATURE_UNSUPPORTED for an encoded one, whose bytes are not what it is.
   absl::Status ReadBytes(const StoredTensor& tensor, uint64_t offset,
                          absl::Span<std::byte> out) const;
+  // The same of what lies in the file, encoded or not: StoredSize bytes.
+  absl::Status ReadStoredBytes(const StoredTensor& tensor, uint64_t offset,
+                               absl::Span<std::byte> out) const;
   // Rows [first, first + count) of a matrix (or elements of a vector as one
   // row), decoded to float32.  DTYPE_UNSUPPORTED unless F32, F16, BF16 or
   // F8_E4M3 with scales; TENSOR_SHAPE_INVALID for rows that it does not have.
@@ -101,8 +104,6 @@ class Checkpoint {
   absl::StatusOr<int64_t> RowLength(const StoredTensor& tensor, int64_t first, int64_t count) const;
   // "directory/shard: tensor name", for errors.
   std::string Where(const StoredTensor& tensor) const;
-  absl::Status ReadStoredBytes(const StoredTensor& tensor, uint64_t offset,
-                               absl::Span<std::byte> out) const;
   absl::Status ReadScaledRows(const StoredTensor& tensor, int64_t first, int64_t columns,
                               absl::Span<float> out) const;
   static absl::StatusOr<Checkpoint> OpenGguf(const Storage& storage, std::string_view path);

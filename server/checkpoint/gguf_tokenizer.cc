@@ -28,18 +28,18 @@ constexpr size_t kMaxMergeBytes = size_t{1} << 26;
 
 // Pre-tokenizers as their models' own tokenizer.json has them.
 constexpr std::string_view kByteLevel =
-    R"({"type": "ByteLevel", "add_prefix_space": false, "use_regex": true})";
+    R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
 constexpr std::string_view kDigitsThenByteLevel =
     R"({"type": "Sequence", "pretokenizers": [
         {"type": "Digits", "individual_digits": true},
-        {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true}]})";
+        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]})";
 // @ is how many digits a word may have.
 constexpr std::string_view kSplitThenByteLevel =
     R"({"type": "Sequence", "pretokenizers": [
         {"type": "Split", "behavior": "Isolated", "invert": false, "pattern": {"Regex":
          "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}@)"
     R"(| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
-        {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})";
+        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]})";
 
 struct SplitRule {
   std::string_view name;  // tokenizer.ggml.pre
@@ -150,6 +150,9 @@ class TokenizerWriter {
       if (!found_whole || tokens_[id].empty()) continue;
       added.push_back({{"id", id},
                        {"content", tokens_[id]},
+                       {"single_word", false},
+                       {"lstrip", false},
+                       {"rstrip", false},
                        {"normalized", false},
                        {"special", types_[id] != kUserDefined}});
     }
@@ -175,6 +178,11 @@ class TokenizerWriter {
     for (const std::string_view merge : merges) list.push_back(merge);
     return Json{{"added_tokens", AddedTokens()},
                 {"pre_tokenizer", Json::parse(pre_tokenizer)},
+                {"decoder",
+                 {{"type", "ByteLevel"},
+                  {"add_prefix_space", true},
+                  {"trim_offsets", true},
+                  {"use_regex", true}}},
                 {"model",
                  {{"type", "BPE"},
                   {"ignore_merges", rule->ignore_merges},
@@ -199,6 +207,16 @@ class TokenizerWriter {
     }
     return Json{{"added_tokens", AddedTokens()},
                 {"normalizer", {{"type", "Sequence"}, {"normalizers", std::move(steps)}}},
+                {"decoder",
+                 {{"type", "Sequence"},
+                  {"decoders",
+                   {{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
+                    {{"type", "ByteFallback"}},
+                    {{"type", "Fuse"}},
+                    {{"type", "Strip"},
+                     {"content", " "},
+                     {"start", prefix.value_or(1) != 0 ? 1 : 0},
+                     {"stop", 0}}}}}},
                 {"model", std::move(model)}};
   }
 

@@ -1,14 +1,17 @@
 #include "pipeline/compress.h"
 
 #include <algorithm>
+#include <cmath>
 #include <future>
 #include <memory>
+#include <tuple>
 #include <utility>
 
 #include "artifact/compressed_tensors.h"
 #include "artifact/digest.h"
 #include "base/status.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf_template.h"
 #include "checkpoint/model_config.h"
 #include "fmt/format.h"
 #include "forward/forward_pass.h"
@@ -70,6 +73,59 @@ class BackgroundDigest {
   std::optional<std::stop_callback<std::function<void()>>> on_stop_;
 };
 
+// The donor's metadata will say how the source's weights are to be run.
+absl::Status CheckSameModel(const Checkpoint& source, const Checkpoint& donor) {
+  ASSIGN_OR_RETURN(const ModelConfig ours, ModelConfig::Parse("config.json", source.config_text()));
+  ASSIGN_OR_RETURN(const ModelConfig theirs, ModelConfig::Parse(donor.path(), donor.config_text()));
+  const auto number = [](int64_t value) { return static_cast<double>(value); };
+  const std::tuple<std::string_view, double, double> settings[] = {
+      {"hidden size", number(ours.hidden), number(theirs.hidden)},
+      {"number of layers", number(ours.layers), number(theirs.layers)},
+      {"number of heads", number(ours.heads), number(theirs.heads)},
+      {"number of key-value heads", number(ours.kv_heads), number(theirs.kv_heads)},
+      {"head size", number(ours.head_dim), number(theirs.head_dim)},
+      {"vocabulary", number(ours.vocab), number(theirs.vocab)},
+      {"rope theta", ours.rope.full.theta, theirs.rope.full.theta},
+      {"norm epsilon", ours.norm_eps, theirs.norm_eps}};
+  for (const auto& [name, mine, other] : settings) {
+    if (std::fabs(mine - other) <= 1e-6 * std::fabs(mine)) continue;
+    return Error(Reason::kConfigInvalid, donor.path(),
+                 fmt::format("its {} is {}, that of the source {}", name, other, mine),
+                 "name a GGUF file of the same model");
+  }
+  return absl::OkStatus();
+}
+
+// What a GGUF output follows: the source itself where it is a GGUF file, else the
+// donor, where there is one.
+class Pattern {
+ public:
+  absl::Status Open(const Storage& storage, const Checkpoint& source,
+                    const QuantizeOptions& options) {
+    const std::string& donor = options.gguf_donor;
+    if (options.format != Format::kGguf || (!source.is_gguf() && donor.empty())) {
+      return absl::OkStatus();
+    }
+    if (!source.is_gguf()) {
+      ASSIGN_OR_RETURN(donor_, Checkpoint::Open(storage, donor));
+      if (!donor_->is_gguf()) {
+        return Error(Reason::kFormatRefused, donor, "not a GGUF file", "name a .gguf file");
+      }
+      RETURN_IF_ERROR(CheckSameModel(source, *donor_));
+    }
+    ASSIGN_OR_RETURN(template_, GgufTemplate::Open(donor_ ? *donor_ : source));
+    return absl::OkStatus();
+  }
+
+  // Whether it is a donor.
+  bool lent() const { return donor_.has_value(); }
+  const GgufTemplate* get() const { return template_ ? &*template_ : nullptr; }
+
+ private:
+  std::optional<Checkpoint> donor_;
+  std::optional<GgufTemplate> template_;
+};
+
 }  // namespace
 
 absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::string_view source,
@@ -80,7 +136,9 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
                    output_storage.CreateDirectory(destination, options.overwrite));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source_storage, source));
   // What the options make impossible is refused before the long part.
-  RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}).status());
+  Pattern pattern;
+  RETURN_IF_ERROR(pattern.Open(source_storage, checkpoint, options.quantize));
+  RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}, nullptr, pattern.get()).status());
 
   BackgroundDigest digest(checkpoint, context);
   ASSIGN_OR_RETURN(const ModelConfig config,
@@ -93,10 +151,15 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   ASSIGN_OR_RETURN(Detection detection, DetectIn(checkpoint, pass, options.detect, context,
                                                  calibration ? &*calibration : nullptr));
   const Importance importance = calibration ? calibration->Take() : Importance();
-  ASSIGN_OR_RETURN(const Plan plan,
-                   MakePlan(checkpoint, options.quantize, PinnedWeights(detection), &importance));
-  ASSIGN_OR_RETURN(const ArtifactRecord artifact,
-                   WriteCompressedTensors(checkpoint, plan, *output, context, &importance));
+  ASSIGN_OR_RETURN(Plan plan, MakePlan(checkpoint, options.quantize, PinnedWeights(detection),
+                                       &importance, pattern.get()));
+  if (pattern.lent()) {
+    plan.notes.push_back(fmt::format("metadata and tokenizer are those of {}",
+                                     LastComponent(options.quantize.gguf_donor)));
+  }
+  ASSIGN_OR_RETURN(
+      const ArtifactRecord artifact,
+      WriteCompressedTensors(checkpoint, plan, *output, context, &importance, pattern.get()));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files, digest.Take());
   RETURN_IF_ERROR(checkpoint.CheckUnchanged());
 
@@ -116,6 +179,7 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   result.bytes_in = plan.bytes_in();
   result.bytes_out = plan.bytes_out();
   result.notes = plan.notes;
+  result.notes.insert(result.notes.end(), artifact.notes.begin(), artifact.notes.end());
   result.detection = std::move(detection);
   return result;
 }
@@ -126,7 +190,9 @@ absl::StatusOr<Plan> PlanCompression(const Storage& storage, std::string_view so
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", checkpoint.config_text()));
   RETURN_IF_ERROR(ForwardPass::Open(checkpoint, config).status());
-  return MakePlan(checkpoint, options, {});
+  Pattern pattern;
+  RETURN_IF_ERROR(pattern.Open(storage, checkpoint, options));
+  return MakePlan(checkpoint, options, {}, nullptr, pattern.get());
 }
 
 }  // namespace linchpin

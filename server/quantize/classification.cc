@@ -32,6 +32,15 @@ std::set<std::string> SharedTensors(const Checkpoint& checkpoint) {
   return shared;
 }
 
+// Of 8-bit weights: indices of the tensors that hold their scales.
+std::set<size_t> ScalesOf(const Checkpoint& checkpoint) {
+  std::set<size_t> scales;
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    if (tensor.scales) scales.insert(*tensor.scales);
+  }
+  return scales;
+}
+
 bool MatchesAny(const std::vector<std::string>& patterns, const std::string& tensor) {
   const std::string module = ModuleOf(tensor);
   return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
@@ -52,10 +61,13 @@ Classification::Classification(const Checkpoint& checkpoint, const ModelConfig& 
 
 std::vector<PlanRow> Classification::Rows() const {
   std::vector<PlanRow> rows;
-  for (const StoredTensor& tensor : checkpoint_.tensors()) {
+  const std::set<size_t> scales = ScalesOf(checkpoint_);
+  for (size_t i = 0; i < checkpoint_.tensors().size(); ++i) {
+    if (scales.contains(i)) continue;  // part of the weight that they belong to
+    const StoredTensor& tensor = checkpoint_.tensors()[i];
     PlanRow& row = rows.emplace_back();
     row.source = tensor;
-    row.kept_because = KeptBecause(tensor.info);
+    row.kept_because = KeptBecause(tensor);
     row.quantized = row.kept_because.empty();
     row.scheme = options_.scheme;
     row.asymmetric = options_.asymmetric;
@@ -66,6 +78,7 @@ std::vector<PlanRow> Classification::Rows() const {
 }
 
 void Classification::KeepFusedAlike(std::vector<PlanRow>& rows) const {
+  if (options_.format != Format::kCompressedTensors) return;
   std::map<int, const PlanRow*> kept;
   for (const PlanRow& row : rows) {
     if (const TensorRole* role = LinearRole(row); role != nullptr && !row.quantized) {
@@ -88,14 +101,16 @@ const TensorRole* Classification::LinearRole(const PlanRow& row) const {
 }
 
 // Empty for a tensor that can be quantized.
-std::string Classification::KeptBecause(const TensorInfo& info) const {
+std::string Classification::KeptBecause(const StoredTensor& tensor) const {
+  const TensorInfo& info = tensor.info;
   const auto role = roles_.find(info.name);
   if (role == roles_.end()) {
     return IsOfAnotherModality(info.name) ? "not of the text model" : "not a linear layer";
   }
   if (!role->second.other.empty()) return std::string(role->second.other);
   if (role->second.transposed) return "stored [in, out], which consumers do not take";
-  if (!IsFloatWeight(info.dtype)) return fmt::format("stored as {}", NameOf(info.dtype));
+  if (!IsFloatWeight(info.dtype) && !tensor.scales)
+    return fmt::format("stored as {}", NameOf(info.dtype));
   if (shared_.contains(info.name)) return "shared under another name";
   if (info.shape.size() != 2) return "not a matrix";
   if (MatchesAny(options_.ignore, info.name)) return "ignored as asked";

@@ -29,7 +29,7 @@ class Classification {
   const TensorRole* LinearRole(const PlanRow& row) const;
 
  private:
-  std::string KeptBecause(const TensorInfo& info) const;
+  std::string KeptBecause(const StoredTensor& tensor) const;
 
   const Checkpoint& checkpoint_;
   const QuantizeOptions& options_;

@@ -11,10 +11,27 @@ constexpr Spelling<ScaleRule> kScaleRules[] = {{ScaleRule::kImportance, "importa
                                                {ScaleRule::kSigned, "signed"},
                                                {ScaleRule::kMinMax, "minmax"},
                                                {ScaleRule::kMse, "mse"}};
-constexpr Spelling<Preserve> kPreserves[] = {
-    {Preserve::kTensor, "tensor"}, {Preserve::kScale, "scale"}, {Preserve::kNone, "none"}};
+constexpr Spelling<Preserve> kPreserves[] = {{Preserve::kTensor, "tensor"},
+                                             {Preserve::kScale, "scale"},
+                                             {Preserve::kLora, "lora"},
+                                             {Preserve::kRestore, "restore"},
+                                             {Preserve::kNone, "none"}};
 constexpr Spelling<int64_t> kGroupSizes[] = {
     {0, "auto"}, {32, "32"}, {64, "64"}, {128, "128"}, {-1, "channel"}};
+
+// The ways to preserve that only some formats have.
+struct PreserveFormats {
+  Preserve preserve;
+  std::vector<Format> formats;
+};
+
+const std::vector<PreserveFormats>& PreserveTable() {
+  static const auto& table = *new std::vector<PreserveFormats>{
+      {Preserve::kScale, {Format::kCompressedTensors}},
+      {Preserve::kLora, {Format::kCompressedTensors, Format::kGguf}},
+      {Preserve::kRestore, {Format::kDense}}};
+  return table;
+}
 
 absl::Status Apart(std::string_view option, std::string_view name, std::string_view why,
                    std::string_view remedy) {
@@ -32,10 +49,22 @@ std::string SchemesOf(Format format) {
   return fmt::format("use one of {}", fmt::join(names, ", "));
 }
 
+absl::Status CheckBlocks(const BlockOptions& blocks) {
+  const auto wrong = [](std::string_view what, std::string_view bounds) {
+    return Error(Reason::kOptionInvalid, what, "it is out of bounds",
+                 fmt::format("give {}", bounds));
+  };
+  if (blocks.bits < 2 || blocks.bits > 8) return wrong("bits", "2 to 8");
+  if (blocks.run < 1) return wrong("block-run", "1 element or more");
+  if (blocks.tile < 0) return wrong("block-tile", "the side of a tile, or 0 for runs");
+  if (!(blocks.z >= 0) || !(blocks.z <= 1e6F)) return wrong("z", "a number from 0, which is off");
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckOptions(const QuantizeOptions& options) {
-  const SchemeTraits& scheme = TraitsOf(options.scheme);
+  const SchemeTraits& scheme = TraitsOf(SchemeIn(options.format, options.scheme));
   const std::string_view group = GroupSizeName(options.group_size);
   if (group == "unknown") {
     return Apart("group-size", fmt::format("{}", options.group_size), "is not known",
@@ -57,6 +86,19 @@ absl::Status CheckOptions(const QuantizeOptions& options) {
   if (options.asymmetric && options.scale == ScaleRule::kSigned) {
     return Apart("scale", "signed", "is for symmetric codes", "use importance, minmax or mse");
   }
+  for (const auto& [preserve, formats] : PreserveTable()) {
+    if (preserve != options.preserve ||
+        std::find(formats.begin(), formats.end(), options.format) != formats.end()) {
+      continue;
+    }
+    return Apart("preserve", NameOf(preserve), fmt::format("is not for {}", NameOf(options.format)),
+                 "use tensor");
+  }
+  if (scheme.codes == CodeKind::kGgufBlocks && options.scale == ScaleRule::kSigned) {
+    return Apart("scale", "signed", fmt::format("is not for {}", scheme.name),
+                 "use importance, or minmax for the rounding of ggml");
+  }
+  RETURN_IF_ERROR(CheckBlocks(options.blocks));
   if (options.preserve == Preserve::kScale && (options.asymmetric || scheme.rounds_activations)) {
     return Apart("preserve", "scale",
                  options.asymmetric ? "is for symmetric codes"

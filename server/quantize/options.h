@@ -27,9 +27,19 @@ enum class ScaleRule {
 };
 
 // How a super weight survives.  kTensor: its whole tensor stays as it is.
-// kScale: its group gets a scale that puts it exactly on a code.  kNone: plain
+// kScale: its group gets a scale that puts it exactly on a code.  kLora: it is
+// left out, and an adapter beside the model puts it back.  kRestore: the same in
+// what is written, as dequantized weights only can have it.  kNone: plain
 // rounding, for comparison.
-enum class Preserve { kTensor, kScale, kNone };
+enum class Preserve { kTensor, kScale, kLora, kRestore, kNone };
+
+// The blocks of Scheme::kBlocks.
+struct BlockOptions {
+  int bits = 4;         // 2 .. 8
+  int64_t run = 16384;  // elements of a block
+  int64_t tile = 0;     // above 0: blocks are tile x tile, and `run` does not count
+  float z = 0;          // clips to mean|w| + z std|w|; 0: not
+};
 
 struct QuantizeOptions {
   Format format = Format::kCompressedTensors;
@@ -44,6 +54,10 @@ struct QuantizeOptions {
   // stays as it is; where `include` names any, so does what it does not match.
   std::vector<std::string> ignore;
   std::vector<std::string> include;
+  BlockOptions blocks;  // of Scheme::kBlocks
+  // Path of a GGUF file of the same model, which lends a GGUF output its metadata
+  // and tokenizer; empty: none.
+  std::string gguf_donor;
 };
 
 // OPTION_INVALID, naming what to choose instead, for choices that do not go together.

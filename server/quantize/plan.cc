@@ -1,6 +1,7 @@
 #include "quantize/plan.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <set>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "checkpoint/model_config.h"
 #include "fmt/format.h"
 #include "quantize/classification.h"
+#include "quantize/gguf_plan.h"
 #include "quantize/group_encoder.h"
 #include "quantize/packed_tensors.h"
 
@@ -47,7 +49,9 @@ absl::StatusOr<int64_t> ResolveGroup(Scheme scheme, int64_t asked,
   return asked;
 }
 
-absl::StatusOr<size_t> FindRow(const Checkpoint& checkpoint, const WeightPosition& position) {
+// The name under which the tensor of a super weight is stored.
+absl::StatusOr<std::string> StoredName(const Checkpoint& checkpoint,
+                                       const WeightPosition& position) {
   ASSIGN_OR_RETURN(const StoredTensor* tensor, checkpoint.Find(position.tensor));
   const std::vector<int64_t>& shape = tensor->info.shape;
   if (shape.size() != 2 || position.row < 0 || position.row >= shape[0] || position.column < 0 ||
@@ -56,7 +60,7 @@ absl::StatusOr<size_t> FindRow(const Checkpoint& checkpoint, const WeightPositio
                  fmt::format("a super weight at [{}, {}] is outside of {}", position.row,
                              position.column, ShapeText(shape)));
   }
-  return static_cast<size_t>(tensor - checkpoint.tensors().data());
+  return tensor->info.name;
 }
 
 // Why the super weights of one row cannot be kept in their groups; empty if they can.
@@ -81,11 +85,35 @@ void KeepWhole(PlanRow& row) {
   row.pinned.clear();
 }
 
+// Leaves the super weights of one row out, to be put back from beside it.
+void HoldOut(PlanRow& row, bool expert, Plan& plan) {
+  if (expert && plan.options.format == Format::kGguf) {
+    plan.notes.push_back(fmt::format(
+        "{}: llama.cpp takes no adapter for an expert, so the experts of its layer are kept as "
+        "they are",
+        row.source.info.name));
+    KeepWhole(row);
+    return;
+  }
+  row.held_out = std::move(row.pinned);
+  row.pinned.clear();
+}
+
 // Applies `preserve` to one row that holds super weights.
 void PreserveIn(PlanRow& row, bool expert, Plan& plan) {
+  const Preserve wanted = plan.options.preserve;
+  if (wanted == Preserve::kLora || wanted == Preserve::kRestore) {
+    HoldOut(row, expert, plan);
+    return;
+  }
+  if (plan.options.format != Format::kCompressedTensors) {
+    if (wanted == Preserve::kTensor) KeepWhole(row);
+    row.pinned.clear();
+    return;
+  }
   const std::string obstacle = ScaleObstacle(row);
   const bool fits = obstacle.empty() && !row.asymmetric && !TraitsOf(row.scheme).rounds_activations;
-  const Preserve preserve = plan.options.preserve;
+  const Preserve preserve = wanted;
   if (preserve == Preserve::kNone) {
     row.pinned.clear();
   } else if (preserve == Preserve::kTensor && expert && fits) {
@@ -130,7 +158,9 @@ void NoteExperts(const Classification& classification, Plan& plan) {
 // Where a scale comes from, now that it is known which layers tokens reached.
 void ChooseRules(const Importance* importance, Plan& plan) {
   int missed = 0;
-  const ScaleRule fall_back = plan.options.asymmetric ? ScaleRule::kMinMax : ScaleRule::kSigned;
+  const bool signed_codes =
+      !plan.options.asymmetric && TraitsOf(plan.options.scheme).codes != CodeKind::kGgufBlocks;
+  const ScaleRule fall_back = signed_codes ? ScaleRule::kSigned : ScaleRule::kMinMax;
   for (PlanRow& row : plan.rows) {
     row.scale = plan.options.scale;
     if (!row.quantized || row.scale != ScaleRule::kImportance || importance == nullptr) continue;
@@ -179,22 +209,6 @@ absl::Status CheckNames(const std::vector<PlanRow>& rows) {
   return absl::OkStatus();
 }
 
-absl::Status CheckSource(const Checkpoint& checkpoint) {
-  if (checkpoint.is_gguf()) {
-    return Error(Reason::kFeatureUnsupported, checkpoint.path(),
-                 "compressing a GGUF file is not built, detecting in it is",
-                 "give the safetensors checkpoint");
-  }
-  const auto& tensors = checkpoint.tensors();
-  if (std::any_of(tensors.begin(), tensors.end(),
-                  [](const StoredTensor& tensor) { return tensor.scales.has_value(); })) {
-    return Error(Reason::kFeatureUnsupported, checkpoint.path(),
-                 "compressing 8-bit weights is not built, detecting in them is",
-                 "give the checkpoint that they were made from");
-  }
-  return absl::OkStatus();
-}
-
 // The first linear layer's reason stands for all.
 absl::Status CheckAnyQuantized(const Checkpoint& checkpoint, const Classification& classification,
                                const std::vector<PlanRow>& rows) {
@@ -211,10 +225,45 @@ absl::Status CheckAnyQuantized(const Checkpoint& checkpoint, const Classificatio
 
 absl::Status AssignSuperWeights(const Checkpoint& checkpoint, Plan& plan) {
   for (const PinnedWeight& pinned : plan.super_weights) {
-    ASSIGN_OR_RETURN(const size_t index, FindRow(checkpoint, pinned.position));
-    if (plan.rows[index].quantized) plan.rows[index].pinned.push_back(pinned);
+    ASSIGN_OR_RETURN(const std::string name, StoredName(checkpoint, pinned.position));
+    for (PlanRow& row : plan.rows) {
+      if (row.quantized && row.source.info.name == name) row.pinned.push_back(pinned);
+    }
   }
   return absl::OkStatus();
+}
+
+// Of weights that are not stored in one: what most of the others have, else BF16.
+DType ModelDtype(const Checkpoint& checkpoint) {
+  std::map<DType, uint64_t> bytes;
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    const bool coded = tensor.scales || (tensor.encoding && !tensor.encoding->type->dtype);
+    const DType plain =
+        tensor.encoding ? tensor.encoding->type->dtype.value_or(DType::kBF16) : tensor.info.dtype;
+    if (coded || IsFloatWeight(plain)) bytes[coded ? DType::kBF16 : plain] += StoredSize(tensor);
+  }
+  const auto most = std::max_element(
+      bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == bytes.end() ? DType::kBF16 : most->first;
+}
+
+// A weight that is stored otherwise gets the model's dtype; a super weight's
+// keeps every bit of what it is read as.
+void ChooseOutputs(PlanRow& row, const Plan& plan) {
+  const StoredTensor& source = row.source;
+  row.dtype = source.info.dtype;
+  if (source.scales || source.encoding) {
+    row.dtype = row.kept_because == kSuperWeight ? DType::kF32 : plan.dtype;
+  }
+  row.scale_dtype = row.dtype;
+  const BlockOptions& blocks = plan.options.blocks;
+  if (row.scheme == Scheme::kBlocks) {
+    row.group_size = blocks.tile > 0 ? blocks.tile * blocks.tile : blocks.run;
+  }
+  if (!row.quantized) row.group_size = 0;
+  const bool packed = row.quantized && plan.options.format == Format::kCompressedTensors;
+  row.outputs = packed ? PackedTensors(row)
+                       : std::vector<TensorInfo>{{source.info.name, row.dtype, source.info.shape}};
 }
 
 template <typename Rows, typename Bytes>
@@ -225,7 +274,10 @@ uint64_t SumOf(const Rows& rows, Bytes bytes) {
 
 }  // namespace
 
-uint64_t PlanRow::bytes_in() const { return BytesOf(source.info); }
+DType PlanRow::read_dtype() const {
+  return source.scales || source.encoding ? DType::kF32 : source.info.dtype;
+}
+uint64_t PlanRow::bytes_in() const { return StoredSize(source); }
 uint64_t PlanRow::bytes_out() const { return SumOf(outputs, BytesOf); }
 
 uint64_t Plan::bytes_in() const {
@@ -242,18 +294,19 @@ std::string ModuleOf(std::string_view tensor) {
 
 absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOptions& options,
                               absl::Span<const PinnedWeight> super_weights,
-                              const Importance* importance) {
+                              const Importance* importance, const GgufTemplate* pattern) {
   RETURN_IF_ERROR(CheckOptions(options));
-  RETURN_IF_ERROR(CheckSource(checkpoint));
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", checkpoint.config_text()));
   RETURN_IF_ERROR(CheckPatterns(checkpoint, options));
-  const Classification classification(checkpoint, config, options);
   Plan plan;
   plan.options = options;
+  plan.options.scheme = SchemeIn(options.format, options.scheme);
+  const Classification classification(checkpoint, config, plan.options);
   plan.rows = classification.Rows();
   RETURN_IF_ERROR(CheckAnyQuantized(checkpoint, classification, plan.rows));
-  ASSIGN_OR_RETURN(plan.group_size, ResolveGroup(options.scheme, options.group_size, plan.rows));
+  ASSIGN_OR_RETURN(plan.group_size,
+                   ResolveGroup(plan.options.scheme, options.group_size, plan.rows));
   for (PlanRow& row : plan.rows) {
     if (!row.quantized) continue;
     row.group_size = plan.group_size == kPerChannel ? row.source.info.shape[1] : plan.group_size;
@@ -263,10 +316,9 @@ absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOption
   PreserveSuperWeights(classification, plan);
   ChooseRules(importance, plan);
   NoteExperts(classification, plan);
-  for (PlanRow& row : plan.rows) {
-    if (!row.quantized) row.group_size = 0;
-    row.outputs = row.quantized ? PackedTensors(row) : std::vector<TensorInfo>{row.source.info};
-  }
+  plan.dtype = ModelDtype(checkpoint);
+  for (PlanRow& row : plan.rows) ChooseOutputs(row, plan);
+  if (options.format == Format::kGguf) RETURN_IF_ERROR(FollowGguf(checkpoint, pattern, plan));
   RETURN_IF_ERROR(CheckNames(plan.rows));
   plan.ignored_modules = IgnoredModules(config, plan.rows);
   return plan;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf_template.h"
 #include "quantize/options.h"
 #include "tensor/importance.h"
 #include "tensor/tensor_info.h"
@@ -33,19 +35,28 @@ struct PlanRow {
   bool asymmetric = false;
   ScaleRule scale = ScaleRule::kSigned;
   DType scale_dtype = DType::kBF16;  // that scales are stored in
+  DType dtype = DType::kBF16;        // of what is kept, and of dequantized weights
+  // Of a GGUF output: the type of its elements, and how its rows differ from the
+  // model's.
+  std::optional<RowEncoding> gguf = std::nullopt;
   // Super weights of this tensor that `Preserve::kScale` keeps in their group.
   std::vector<PinnedWeight> pinned;
+  // Super weights that are zero in what is encoded: `kLora` and `kRestore`.
+  std::vector<PinnedWeight> held_out;
   // What the output holds in its place: the tensor itself where it is kept,
   // else what the format has for a quantized one (PackedTensors).
   std::vector<TensorInfo> outputs;
 
+  // The dtype that its weights are read as: F32 where they are stored otherwise.
+  DType read_dtype() const;
   uint64_t bytes_in() const;
   uint64_t bytes_out() const;
 };
 
 struct Plan {
-  QuantizeOptions options;  // as asked for
-  int64_t group_size = 0;   // resolved: 32, 64, 128, or -1 for per channel
+  QuantizeOptions options;     // as asked for
+  int64_t group_size = 0;      // resolved: 32, 64, 128, or -1 for per channel
+  DType dtype = DType::kBF16;  // of the model: what most of its weights have
   std::vector<PlanRow> rows;
   std::vector<PinnedWeight> super_weights;   // as given, kept or not
   std::vector<std::string> ignored_modules;  // linear layers kept as they are, sorted
@@ -66,18 +77,22 @@ struct Plan {
 // `importance`; where it is given (not null), layers that it lacks fall back to
 // the signed rule (min-max if asymmetric), with a note.
 //
+// `pattern` is what a GGUF output follows: the source itself, or a donor.
+//
 // The errors of CheckOptions and ModelConfig::Parse; OPTION_INVALID names the
 // first tensor whose rows a given group size does not divide, or a pattern that
 // matches nothing; TENSOR_MISSING and TENSOR_SHAPE_INVALID a super weight that is
 // not in the checkpoint; TENSOR_SHAPE_INVALID an output name that the source has
-// already; FEATURE_UNSUPPORTED a GGUF source, or one with nothing to quantize.  A super weight that
+// already; FEATURE_UNSUPPORTED a source with nothing to quantize, or for GGUF one
+// that is no GGUF file and has no donor.  A super weight that
 // `kScale` cannot keep exactly (two in one group that no common scale fits, a
 // scale that leaves the dtype's range) makes its tensor fall back to `kTensor`,
 // with a note; a super weight of an expert is kept by its scale where it can be,
 // as `kTensor` would keep every expert of its layer.
 absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOptions& options,
                               absl::Span<const PinnedWeight> super_weights,
-                              const Importance* importance = nullptr);
+                              const Importance* importance = nullptr,
+                              const GgufTemplate* pattern = nullptr);
 
 // "model.layers.0.mlp.up_proj.weight" -> "model.layers.0.mlp.up_proj".
 std::string ModuleOf(std::string_view tensor);

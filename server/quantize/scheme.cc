@@ -5,9 +5,24 @@
 namespace linchpin {
 namespace {
 
-constexpr Spelling<Format> kFormats[] = {{Format::kCompressedTensors, "compressed-tensors"}};
+constexpr Spelling<Format> kFormats[] = {{Format::kCompressedTensors, "compressed-tensors"},
+                                         {Format::kGguf, "gguf"},
+                                         {Format::kDense, "dense"}};
 
-constexpr Format kInCompressedTensors[] = {Format::kCompressedTensors};
+constexpr Format kInCompressedTensors[] = {Format::kCompressedTensors, Format::kDense};
+constexpr Format kInGguf[] = {Format::kGguf, Format::kDense};
+constexpr Format kInDense[] = {Format::kDense};
+
+constexpr SchemeTraits Blocks(Scheme scheme, std::string_view name, int bits, uint32_t type,
+                              Scheme fall_back) {
+  return {.scheme = scheme,
+          .name = name,
+          .formats = kInGguf,
+          .codes = CodeKind::kGgufBlocks,
+          .bits = bits,
+          .gguf_type = type,
+          .fall_back = fall_back};
+}
 
 // In the order of the enum.  What compressed-tensors holds is what vLLM and
 // transformers read: 8-bit codes that are packed have no zero points.
@@ -41,6 +56,17 @@ constexpr SchemeTraits kSchemes[] = {
      .bits = 8,
      .rounds_activations = true,
      .compressed_format = "float-quantized"},
+    Blocks(Scheme::kQ4_0, "q4_0", 4, 2, Scheme::kF16),
+    Blocks(Scheme::kQ4_1, "q4_1", 4, 3, Scheme::kF16),
+    Blocks(Scheme::kQ5_0, "q5_0", 5, 6, Scheme::kF16),
+    Blocks(Scheme::kQ5_1, "q5_1", 5, 7, Scheme::kF16),
+    Blocks(Scheme::kQ8_0, "q8_0", 8, 8, Scheme::kF16),
+    Blocks(Scheme::kQ4_K, "q4_k", 4, 12, Scheme::kQ5_0),
+    Blocks(Scheme::kQ5_K, "q5_k", 5, 13, Scheme::kQ5_1),
+    Blocks(Scheme::kQ6_K, "q6_k", 6, 14, Scheme::kQ8_0),
+    Blocks(Scheme::kF16, "f16", 16, 1, Scheme::kF16),
+    Blocks(Scheme::kBF16, "bf16", 16, 30, Scheme::kBF16),
+    {.scheme = Scheme::kBlocks, .name = "blocks", .formats = kInDense, .codes = CodeKind::kNone},
 };
 
 }  // namespace
@@ -52,6 +78,12 @@ const SchemeTraits& TraitsOf(Scheme scheme) {
     if (row.scheme == scheme) return row;
   }
   return kSchemes[0];
+}
+
+Scheme SchemeIn(Format format, Scheme scheme) {
+  if (format != Format::kGguf) return scheme;
+  if (scheme == Scheme::kW4A16) return Scheme::kQ4_K;
+  return scheme == Scheme::kW8A16 ? Scheme::kQ8_0 : scheme;
 }
 
 std::string_view NameOf(Scheme scheme) { return TraitsOf(scheme).name; }

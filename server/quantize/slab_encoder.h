@@ -9,6 +9,8 @@
 #include <memory>
 #include <vector>
 
+#include "absl/types/span.h"
+
 #include "quantize/group_encoder.h"
 #include "quantize/plan.h"
 #include "tensor/importance.h"
@@ -19,6 +21,10 @@ namespace linchpin {
 class SlabEncoder {
  public:
   virtual ~SlabEncoder() = default;
+
+  // Where true, all slabs are measured, one at a time, before the first is encoded.
+  virtual bool measures() const { return false; }
+  virtual void Measure(int64_t first, int64_t count, const std::byte* weights);
 
   // Rows [first, first + count) of the tensor, `first` a multiple of kSlabRows,
   // from `weights` in the dtype that they are read as.  Fills bytes[j] with what
@@ -34,7 +40,22 @@ class SlabEncoder {
 // Rows that some encoders take together: all slabs but the last are whole multiples.
 inline constexpr int64_t kSlabRows = 16;
 
-// `importance` may be null; it and `row` must outlive the result.
-std::unique_ptr<SlabEncoder> MakeEncoder(const PlanRow& row, const Importance* importance);
+// Of a row that is quantized, or of any row of a GGUF output.  `importance` may be
+// null; it and `row` must outlive the result.
+std::unique_ptr<SlabEncoder> MakeEncoder(const QuantizeOptions& options, const PlanRow& row,
+                                         const Importance* importance);
+
+// How much an error in each input channel of a row's weight counts; empty where
+// nobody knows, or the row's rule does not ask.
+std::vector<float> ImportanceOf(const PlanRow& row, const Importance* importance);
+
+// The rule by which a group's scale comes about, given what is known.
+ScaleRule RuleOf(const PlanRow& row, absl::Span<const float> importance);
+// ImportanceOf for the blocks of GGUF's types; ones for kMse.
+std::vector<float> BlockImportance(const PlanRow& row, const Importance* importance);
+
+// The super weights among rows [first, first + count), counted from `first`.
+std::vector<PinnedElement> ElementsIn(const std::vector<PinnedWeight>& weights, int64_t first,
+                                      int64_t count);
 
 }  // namespace linchpin

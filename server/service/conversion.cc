@@ -19,21 +19,30 @@ struct Row {
   Value value;
 };
 
-constexpr Row<v1::Scheme, Scheme> kSchemes[] = {{v1::SCHEME_UNSPECIFIED, Scheme::kW4A16},
-                                                {v1::SCHEME_W4A16, Scheme::kW4A16},
-                                                {v1::SCHEME_W8A16, Scheme::kW8A16},
-                                                {v1::SCHEME_W8A8, Scheme::kW8A8},
-                                                {v1::SCHEME_FP8, Scheme::kFp8}};
+constexpr Row<v1::Scheme, Scheme> kSchemes[] = {
+    {v1::SCHEME_UNSPECIFIED, Scheme::kW4A16}, {v1::SCHEME_W4A16, Scheme::kW4A16},
+    {v1::SCHEME_W8A16, Scheme::kW8A16},       {v1::SCHEME_W8A8, Scheme::kW8A8},
+    {v1::SCHEME_FP8, Scheme::kFp8},           {v1::SCHEME_Q4_0, Scheme::kQ4_0},
+    {v1::SCHEME_Q4_1, Scheme::kQ4_1},         {v1::SCHEME_Q5_0, Scheme::kQ5_0},
+    {v1::SCHEME_Q5_1, Scheme::kQ5_1},         {v1::SCHEME_Q8_0, Scheme::kQ8_0},
+    {v1::SCHEME_Q4_K, Scheme::kQ4_K},         {v1::SCHEME_Q5_K, Scheme::kQ5_K},
+    {v1::SCHEME_Q6_K, Scheme::kQ6_K},         {v1::SCHEME_F16, Scheme::kF16},
+    {v1::SCHEME_BF16, Scheme::kBF16},         {v1::SCHEME_BLOCKS, Scheme::kBlocks}};
+constexpr Row<v1::OutputFormat, Format> kFormats[] = {
+    {v1::OUTPUT_FORMAT_UNSPECIFIED, Format::kCompressedTensors},
+    {v1::OUTPUT_FORMAT_COMPRESSED_TENSORS, Format::kCompressedTensors},
+    {v1::OUTPUT_FORMAT_GGUF, Format::kGguf},
+    {v1::OUTPUT_FORMAT_DENSE, Format::kDense}};
 constexpr Row<v1::ScaleRule, ScaleRule> kScaleRules[] = {
     {v1::SCALE_RULE_UNSPECIFIED, ScaleRule::kImportance},
     {v1::SCALE_RULE_SIGNED, ScaleRule::kSigned},
     {v1::SCALE_RULE_MINMAX, ScaleRule::kMinMax},
     {v1::SCALE_RULE_IMPORTANCE, ScaleRule::kImportance},
     {v1::SCALE_RULE_MSE, ScaleRule::kMse}};
-constexpr Row<v1::Preserve, Preserve> kPreserves[] = {{v1::PRESERVE_UNSPECIFIED, Preserve::kTensor},
-                                                      {v1::PRESERVE_TENSOR, Preserve::kTensor},
-                                                      {v1::PRESERVE_SCALE, Preserve::kScale},
-                                                      {v1::PRESERVE_NONE, Preserve::kNone}};
+constexpr Row<v1::Preserve, Preserve> kPreserves[] = {
+    {v1::PRESERVE_UNSPECIFIED, Preserve::kTensor}, {v1::PRESERVE_TENSOR, Preserve::kTensor},
+    {v1::PRESERVE_SCALE, Preserve::kScale},        {v1::PRESERVE_NONE, Preserve::kNone},
+    {v1::PRESERVE_LORA, Preserve::kLora},          {v1::PRESERVE_RESTORE, Preserve::kRestore}};
 constexpr Row<v1::ProofLevel, ProofLevel> kProofLevels[] = {
     {v1::PROOF_LEVEL_UNSPECIFIED, ProofLevel::kNone},
     {v1::PROOF_LEVEL_NONE, ProofLevel::kNone},
@@ -90,6 +99,8 @@ absl::Status CheckGroupSize(int32_t size) {
 v1::Preserve PreserveOf(std::string_view how) {
   if (how == "tensor") return v1::PRESERVE_TENSOR;
   if (how == "scale") return v1::PRESERVE_SCALE;
+  if (how == "lora") return v1::PRESERVE_LORA;
+  if (how == "restore") return v1::PRESERVE_RESTORE;
   return how == "none" ? v1::PRESERVE_NONE : v1::PRESERVE_UNSPECIFIED;
 }
 
@@ -170,6 +181,16 @@ absl::StatusOr<QuantizeOptions> FromProto(const v1::QuantizationOptions& options
   ASSIGN_OR_RETURN(result.preserve,
                    FromTable(kPreserves, options.preserve(), "quantization.preserve"));
   result.asymmetric = options.asymmetric();
+  ASSIGN_OR_RETURN(result.format, FromTable(kFormats, options.format(), "quantization.format"));
+  if (!options.gguf_donor().empty()) {
+    RETURN_IF_ERROR(RequirePath("quantization.gguf_donor", options.gguf_donor()));
+    result.gguf_donor = options.gguf_donor();
+  }
+  const v1::BlockOptions& blocks = options.blocks();
+  if (blocks.bits() != 0) result.blocks.bits = blocks.bits();
+  if (blocks.run() != 0) result.blocks.run = blocks.run();
+  result.blocks.tile = blocks.tile();
+  result.blocks.z = blocks.z();
   result.ignore.assign(options.ignore().begin(), options.ignore().end());
   result.include.assign(options.include().begin(), options.include().end());
   return result;

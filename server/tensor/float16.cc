@@ -51,6 +51,11 @@ void WidenToFloat(DType dtype, const std::byte* source, int64_t count, float* ou
   }
 }
 
+void NarrowFromFloat(DType dtype, const float* values, int64_t count, std::byte* out) {
+  const int64_t size = SizeOf(dtype);
+  for (int64_t i = 0; i < count; ++i) StoreAs(dtype, values[i], out + i * size);
+}
+
 float RoundTo(DType dtype, float value) {
   if (dtype == DType::kBF16) return FromBF16(ToBF16(value));
   if (dtype == DType::kF16) return FromF16(ToF16(value));

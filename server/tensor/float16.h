@@ -20,6 +20,10 @@ uint16_t ToF16(float value);
 // at `source` to float32.  Source need not be aligned.
 void WidenToFloat(DType dtype, const std::byte* source, int64_t count, float* out);
 
+// The mirror image: stores `count` values, rounded to `dtype`, at `out`, which need
+// not be aligned.
+void NarrowFromFloat(DType dtype, const float* values, int64_t count, std::byte* out);
+
 // Rounds `value` to `dtype` (F32, F16 or BF16) and back.
 float RoundTo(DType dtype, float value);
 

@@ -27,10 +27,13 @@ def compressed_fixture(linchpin, demo_model, demo_proof, tmp_path_factory):
 def test_capabilities_name_what_is_built(linchpin):
     capabilities = linchpin("capabilities", "--json").json
     assert "llama" in capabilities["families"]
-    assert capabilities["schemes"] == ["w4a16", "w8a16", "w8a8", "fp8"]
+    assert capabilities["schemes"] == [
+        "w4a16", "w8a16", "w8a8", "fp8", "q4_0", "q4_1", "q5_0", "q5_1",
+        "q8_0", "q4_k", "q5_k", "q6_k", "f16", "bf16", "blocks"]
     assert set(capabilities["scale_rules"]) == {"importance", "signed", "minmax", "mse"}
-    assert set(capabilities["preserve_modes"]) == {"tensor", "scale", "none"}
-    assert capabilities["formats"] == ["compressed-tensors"]
+    assert set(capabilities["preserve_modes"]) == {
+        "tensor", "scale", "lora", "restore", "none"}
+    assert capabilities["formats"] == ["compressed-tensors", "gguf", "dense"]
     assert capabilities["chunk_bytes"] == 1 << 20
     version = linchpin("--version").out
     assert version == f"linchpin {capabilities['version']}\n"

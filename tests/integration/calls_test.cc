@@ -58,12 +58,15 @@ TEST_F(CallsTest, GetCapabilities) {
   EXPECT_EQ(response.version(), "0.0.0-test");
   EXPECT_EQ(response.libtorch_version(), "none");
   EXPECT_THAT(response.families(), testing::ElementsAre("llama"));
-  EXPECT_THAT(response.schemes(), testing::ElementsAre("w4a16", "w8a16", "w8a8", "fp8"));
-  EXPECT_THAT(response.formats(), testing::ElementsAre("compressed-tensors"));
+  EXPECT_THAT(response.schemes(),
+              testing::ElementsAre("w4a16", "w8a16", "w8a8", "fp8", "q4_0", "q4_1", "q5_0", "q5_1",
+                                   "q8_0", "q4_k", "q5_k", "q6_k", "f16", "bf16", "blocks"));
+  EXPECT_THAT(response.formats(), testing::ElementsAre("compressed-tensors", "gguf", "dense"));
   EXPECT_THAT(response.uri_schemes(), testing::ElementsAre("file"));
   EXPECT_THAT(response.scale_rules(),
               testing::ElementsAre("importance", "signed", "minmax", "mse"));
-  EXPECT_THAT(response.preserve_modes(), testing::ElementsAre("tensor", "scale", "none"));
+  EXPECT_THAT(response.preserve_modes(),
+              testing::ElementsAre("tensor", "scale", "lora", "restore", "none"));
   EXPECT_EQ(response.chunk_bytes(), 1U << 20);
   EXPECT_GT(response.max_message_bytes(), 4U << 20);
   EXPECT_EQ(response.max_artifact_bytes(), 100'000U);

@@ -91,9 +91,9 @@ TEST(CommandLine, ReadsAllOfEvaluate) {
 TEST(CommandLine, ListsTheChoicesForAnUnknownValue) {
   const std::pair<std::vector<const char*>, const char*> kCases[] = {
       {{"compress", "m", "o", "--scale", "x"}, "{signed,minmax,importance,mse}"},
-      {{"compress", "m", "o", "--scheme", "x"}, "{w4a16,w8a16,w8a8,fp8}"},
-      {{"compress", "m", "o", "--format", "gguf"}, "{compressed-tensors}"},
-      {{"compress", "m", "o", "--preserve", "lora"}, "{tensor,scale,none}"},
+      {{"compress", "m", "o", "--scheme", "x"}, "{w4a16,w8a16,w8a8,fp8,q4_0,"},
+      {{"compress", "m", "o", "--format", "onnx"}, "{compressed-tensors,gguf,dense}"},
+      {{"compress", "m", "o", "--preserve", "hope"}, "{tensor,scale,none,lora,restore}"},
       {{"plan", "m", "--group-size", "100"}, "{auto,32,64,128,channel}"},
       {{"detect", "m", "--proof", "half"}, "{none,joint,full}"},
       {{"nope"}, "{capabilities,demo-model,plan,detect,compress,evaluate,verify}"},

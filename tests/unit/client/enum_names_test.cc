@@ -17,19 +17,22 @@ TEST(NameOf, TellsEveryVerdictClassAndModeApart) {
   for (int i = 0; i < v1::WeightClass_ARRAYSIZE; ++i) {
     classes.insert(NameOf(static_cast<v1::WeightClass>(i)));
   }
-  for (int i = 1; i < v1::Preserve_ARRAYSIZE; ++i)
-    modes.insert(NameOf(static_cast<v1::Preserve>(i)));
+  for (const std::string& name : PreserveNames()) modes.insert(name);
   EXPECT_EQ(verdicts,
             (std::set<std::string_view>{"single", "several", "distributed", "none", "unproven"}));
   EXPECT_EQ(classes, (std::set<std::string_view>{"critical", "joint", "inert", "unproven"}));
-  EXPECT_EQ(modes, (std::set<std::string>{"tensor", "scale", "none"}));
+  EXPECT_EQ(modes, (std::set<std::string>{"tensor", "scale", "lora", "restore", "none"}));
 }
 
 TEST(NameOf, IsWhatTheCommandLineTakes) {
-  EXPECT_EQ(SchemeNames(), (std::vector<std::string>{"w4a16", "w8a16", "w8a8", "fp8"}));
+  EXPECT_EQ(SchemeNames(), (std::vector<std::string>{"w4a16", "w8a16", "w8a8", "fp8", "q4_0",
+                                                     "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k",
+                                                     "q6_k", "f16", "bf16", "blocks"}));
   for (const std::string& name : SchemeNames()) EXPECT_EQ(NameOf(SchemeNamed(name)), name);
   for (const std::string& name : ScaleRuleNames()) EXPECT_EQ(NameOf(ScaleRuleNamed(name)), name);
   for (const std::string& name : PreserveNames()) EXPECT_EQ(NameOf(PreserveNamed(name)), name);
+  EXPECT_EQ(FormatNames(), (std::vector<std::string>{"compressed-tensors", "gguf", "dense"}));
+  EXPECT_EQ(FormatNamed("gguf"), v1::OUTPUT_FORMAT_GGUF);
   EXPECT_EQ(NameOf(v1::SCHEME_UNSPECIFIED), "");
   EXPECT_EQ(SchemeNamed("unspecified"), v1::SCHEME_UNSPECIFIED);
   EXPECT_EQ(ScaleRuleNamed("best"), v1::SCALE_RULE_UNSPECIFIED);

@@ -124,6 +124,22 @@ TEST(MakeQuantizationOptions, MapsEveryChoice) {
   EXPECT_EQ(named.include(0), "c");
 }
 
+TEST(MakeQuantizationOptions, TakesRunsAndTiles) {
+  v1::QuantizationOptions options;
+  ASSERT_TRUE(MakeQuantizationOptions({.format = "dense"}, options).ok());
+  EXPECT_EQ(options.format(), v1::OUTPUT_FORMAT_DENSE);
+  EXPECT_EQ(options.blocks().run(), 16384);
+  EXPECT_EQ(options.blocks().tile(), 0);
+  options.Clear();
+  ASSERT_TRUE(MakeQuantizationOptions({.block = "128x128", .z = 9}, options).ok());
+  EXPECT_EQ(options.blocks().run(), 0);
+  EXPECT_EQ(options.blocks().tile(), 128);
+  EXPECT_EQ(options.blocks().z(), 9);
+  for (const char* wrong : {"", "x", "0", "-4", "128x64", "12k", "128x"}) {
+    EXPECT_FALSE(MakeQuantizationOptions({.block = wrong}, options).ok()) << wrong;
+  }
+}
+
 TEST(MakeQuantizationOptions, TakesCalibrationTokensByTheNameOfTheirFile) {
   const TemporaryDirectory scratch;
   scratch.Write("ids.json", "[[5, 6], [7]]");

@@ -41,7 +41,7 @@ TEST(OptionsTest, UnknownNamesAreRefusedWithTheList) {
   EXPECT_THAT(std::string(rule.message()), HasSubstr("importance, signed, minmax, mse"));
 
   EXPECT_THAT(std::string(ParsePreserve("other").status().message()),
-              HasSubstr("tensor, scale, none"));
+              HasSubstr("tensor, scale, lora, restore, none"));
   for (const char* text : {"48", "-1", "0", "128 ", "Auto", ""}) {
     const absl::Status group = ParseGroupSize(text).status();
     EXPECT_EQ(ReasonOf(group), Reason::kOptionInvalid) << text;

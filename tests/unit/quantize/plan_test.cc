@@ -333,16 +333,52 @@ TEST(PlanTest, ModulesAreTensorsWithoutTheirLastPart) {
   EXPECT_EQ(ModuleOf("a.b.bias"), "a.b.bias");
 }
 
-TEST(PlanTest, RefusesGguf) {
+TEST(PlanTest, WeightsOfAGgufFileBecomeThoseOfTheModel) {
   MemoryStorage storage;
   storage.Put("dir/m.gguf", ToBytes(GgufFile(TinyGgufPairs(), TinyGgufTensors())));
   const auto checkpoint = Checkpoint::Open(storage, "dir/m.gguf");
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   const auto plan = MakePlan(*checkpoint, {}, {});
-  EXPECT_EQ(ReasonOf(plan.status()), Reason::kFeatureUnsupported);
-  EXPECT_THAT(std::string(plan.status().message()),
-              ::testing::AllOf(HasSubstr("dir/m.gguf"), HasSubstr("detecting in it is"),
-                               HasSubstr("give the safetensors checkpoint")));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->dtype, DType::kF32);
+  for (const PlanRow& row : plan->rows) {
+    EXPECT_EQ(row.quantized, row.source.info.name.ends_with("_proj.weight"))
+        << row.source.info.name;
+    EXPECT_EQ(row.read_dtype(), DType::kF32);
+  }
+}
+
+TEST(PlanTest, ScalesOf8BitWeightsAreNoTensorsOfTheOutput) {
+  MemoryStorage storage;
+  PutTinyCheckpoint(storage, "model");
+  std::vector<TensorFixture> tensors;
+  for (TensorFixture tensor : TinyTensors({})) {
+    if (tensor.info.name.ends_with("down_proj.weight")) {
+      const std::vector<int64_t> shape = tensor.info.shape;
+      tensors.push_back(MakeTensor(tensor.info.name + "_scale", DType::kF32, {shape[0], 1},
+                                   std::vector<float>(static_cast<size_t>(shape[0]), 0.5F)));
+      tensor.info.dtype = DType::kF8E4M3;
+      tensor.bytes.assign(static_cast<size_t>(shape[0] * shape[1]), '\x38');
+    }
+    tensors.push_back(std::move(tensor));
+  }
+  storage.Put("model/model.safetensors", ToBytes(SafetensorsFile(tensors)));
+  const auto checkpoint = Checkpoint::Open(storage, "model");
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const PinnedWeight super_weight{{"model.layers.1.mlp.down_proj.weight", 3, 5}, 0.5F};
+  const auto plan = MakePlan(*checkpoint, {}, {{super_weight}});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  int coded = 0;
+  for (const PlanRow& row : plan->rows) {
+    EXPECT_FALSE(row.source.info.name.ends_with("_scale")) << row.source.info.name;
+    if (!row.source.scales) continue;
+    ++coded;
+    EXPECT_EQ(row.read_dtype(), DType::kF32);
+    const bool kept = row.source.info.name == super_weight.position.tensor;
+    EXPECT_EQ(row.quantized, !kept);
+    EXPECT_EQ(row.dtype, kept ? DType::kF32 : DType::kBF16) << "a kept one loses no bit";
+  }
+  EXPECT_EQ(coded, 2);
 }
 
 }  // namespace

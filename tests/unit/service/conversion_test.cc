@@ -43,6 +43,25 @@ TEST(QuantizationOptionsFromProto, EveryValue) {
   }
 }
 
+TEST(QuantizationOptionsFromProto, FormatsDonorsAndBlocks) {
+  v1::QuantizationOptions message;
+  EXPECT_EQ(FromProto(message)->format, Format::kCompressedTensors);
+  EXPECT_EQ(FromProto(message)->blocks.bits, 4);
+  EXPECT_EQ(FromProto(message)->blocks.run, 16384);
+  message.set_format(v1::OUTPUT_FORMAT_GGUF);
+  message.set_gguf_donor("/models/m.gguf");
+  message.mutable_blocks()->set_bits(3);
+  message.mutable_blocks()->set_tile(128);
+  message.mutable_blocks()->set_z(9);
+  EXPECT_EQ(FromProto(message)->format, Format::kGguf);
+  EXPECT_EQ(FromProto(message)->gguf_donor, "/models/m.gguf");
+  EXPECT_EQ(FromProto(message)->blocks.bits, 3);
+  EXPECT_EQ(FromProto(message)->blocks.tile, 128);
+  EXPECT_EQ(FromProto(message)->blocks.z, 9);
+  message.set_gguf_donor("m.gguf");
+  EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
+}
+
 TEST(QuantizationOptionsFromProto, RefusesWhatItDoesNotKnow) {
   for (const int size : {-2, 1, 16, 33, 256, 1 << 30}) {
     v1::QuantizationOptions message;
@@ -82,6 +101,11 @@ TEST(EnumsOfTheApi, AreAllKnown) {
   check(v1::Preserve_descriptor(), [](int value) {
     v1::QuantizationOptions message;
     message.set_preserve(static_cast<v1::Preserve>(value));
+    return FromProto(message).ok();
+  });
+  check(v1::OutputFormat_descriptor(), [](int value) {
+    v1::QuantizationOptions message;
+    message.set_format(static_cast<v1::OutputFormat>(value));
     return FromProto(message).ok();
   });
   check(v1::ProofLevel_descriptor(), [](int value) {
