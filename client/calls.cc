@@ -119,6 +119,16 @@ grpc::Status Compress(const CallSettings& settings, const v1::CompressModelReque
   return CallStream(settings, &Stub::CompressModel, request, result);
 }
 
+grpc::Status CompressShard(const CallSettings& settings, const v1::CompressShardRequest& request,
+                           v1::ShardResult& result) {
+  return CallStream(settings, &Stub::CompressShard, request, result);
+}
+
+grpc::Status Finalize(const CallSettings& settings, const v1::FinalizeCompressionRequest& request,
+                      v1::CompressionResult& result) {
+  return CallStream(settings, &Stub::FinalizeCompression, request, result);
+}
+
 grpc::Status Verify(const CallSettings& settings, const v1::VerifyArtifactRequest& request,
                     v1::VerificationResult& result) {
   return CallStream(settings, &Stub::VerifyArtifact, request, result);

@@ -32,6 +32,10 @@ grpc::Status Evaluate(const CallSettings& settings, const v1::EvaluateCompressio
                       v1::EvaluationResult& result);
 grpc::Status Compress(const CallSettings& settings, const v1::CompressModelRequest& request,
                       v1::CompressionResult& result);
+grpc::Status CompressShard(const CallSettings& settings, const v1::CompressShardRequest& request,
+                           v1::ShardResult& result);
+grpc::Status Finalize(const CallSettings& settings, const v1::FinalizeCompressionRequest& request,
+                      v1::CompressionResult& result);
 grpc::Status Verify(const CallSettings& settings, const v1::VerifyArtifactRequest& request,
                     v1::VerificationResult& result);
 

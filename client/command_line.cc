@@ -119,8 +119,34 @@ void AddCompress(CLI::App& app, CommandLine& line) {
 void AddPlan(CLI::App& app, CommandLine& line) {
   CLI::App* command = app.add_subcommand("plan", "Show what compress would do; writes nothing");
   AddModel(command, line);
-  command->add_option("OUT", line.output, "Directory that compress would create");
+  auto* out = command->add_option("OUT", line.output, "Directory that compress would create");
   AddQuantization(command, line.quantization);
+  AddProof(command, line.proof);
+  command
+      ->add_option("--save", line.job_file,
+                   "Find the super weights as well and write the job to this file, for "
+                   "compress-shard and finalize")
+      ->needs(out);
+}
+
+// Commands for a job that `plan --save` wrote.
+void AddShards(CLI::App& app, CommandLine& line) {
+  const auto add = [&](const char* name, const char* help) {
+    CLI::App* command = app.add_subcommand(name, help);
+    command->add_option("--plan", line.job_file, "The job: a file that plan --save wrote")
+        ->required();
+    return command;
+  };
+  add("compress-shard", "Compress one shard of a job; harmless to repeat")
+      ->add_option("--index", line.shard, "Which shard, from 0")
+      ->required()
+      ->check(CLI::Range(0, kLargestCount));
+  add("compress-shards", "Compress all shards of a job that are not finished, several at once")
+      ->add_option("--workers", line.workers, "Shards at once")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  add("finalize", "Check the shards of a job and put its output together")
+      ->add_flag("--overwrite", line.overwrite, "Replace the output, at once and whole");
 }
 
 void AddEvaluate(CLI::App& app, CommandLine& line) {
@@ -143,6 +169,10 @@ void AddGlobals(CLI::App& app, CommandLine& line) {
   app.add_option("--tls-ca", connection.tls_ca, "Roots to trust (PEM); default the system's");
   auto* cert = app.add_option("--tls-cert", connection.tls_cert, "Own certificate chain (PEM)");
   auto* key = app.add_option("--tls-key", connection.tls_key, "Its private key (PEM)");
+  app.add_option("--token-file", connection.token_file,
+                 "Send the bearer token in this file with every call");
+  app.add_option("--push-metrics", connection.push_metrics,
+                 "Send the metrics of this command to a Pushgateway, http://HOST:PORT");
   cert->needs(key);
   key->needs(cert);
   app.add_flag("--json", line.json, "Print one JSON document");
@@ -163,9 +193,14 @@ std::string Contradiction(const CommandLine& line) {
   if (line.proof.level == "none" && !line.proof.study && tokens_given) {
     return "--proof-tokens and --proof-text need --proof joint, --proof full or --study";
   }
-  if (line.connection.endpoint.empty() &&
-      !(line.connection.tls_ca.empty() && line.connection.tls_cert.empty())) {
-    return "--tls-ca and --tls-cert need --endpoint";
+  const ConnectionOptions& connection = line.connection;
+  const bool secrets_given =
+      !connection.tls_ca.empty() || !connection.tls_cert.empty() || !connection.token_file.empty();
+  if (connection.endpoint.empty() && secrets_given) {
+    return "--tls-ca, --tls-cert and --token-file need --endpoint";
+  }
+  if (!connection.endpoint.empty() && !connection.push_metrics.empty()) {
+    return "--push-metrics is for a command without --endpoint: a server's metrics are its own";
   }
   return {};
 }
@@ -178,6 +213,7 @@ void AddCommands(CLI::App& app, CommandLine& line) {
   AddPlan(app, line);
   AddDetect(app, line);
   AddCompress(app, line);
+  AddShards(app, line);
   AddEvaluate(app, line);
   app.add_subcommand("verify", "Hold a compressed model against its manifest")
       ->add_option("DIR", line.model, "Compressed model")

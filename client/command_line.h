@@ -13,6 +13,8 @@ struct ConnectionOptions {
   std::string tls_ca;
   std::string tls_cert;
   std::string tls_key;
+  std::string token_file;
+  std::string push_metrics;  // of a private server: URL of a Pushgateway
 };
 
 // Where tokens come from; at most one is set.
@@ -73,6 +75,9 @@ struct CommandLine {
   QuantizationChoices quantization;
   std::string against;      // OTHER of evaluate
   std::string report_file;  // --out of detect, --manifest of compress
+  std::string job_file;     // --save of plan, --plan of the commands for shards
+  int shard = 0;            // of compress-shard
+  int workers = 4;          // of compress-shards
   bool overwrite = false;
   bool upload = false;
 };

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "client/amounts.h"
 #include "client/calls.h"
@@ -11,6 +12,7 @@
 #include "client/json_results.h"
 #include "client/local_files.h"
 #include "client/requests.h"
+#include "client/shards.h"
 #include "client/tables.h"
 #include "fmt/format.h"
 
@@ -61,9 +63,55 @@ grpc::Status RunPlan(const CommandLine& line, const CallSettings& settings, Outp
   request.set_source(ServerPath(line, line.model));
   if (!line.output.empty()) request.set_destination(ServerPath(line, line.output));
   grpc::Status status = MakeQuantization(line, *request.mutable_quantization());
+  if (status.ok()) status = MakeDetectionOptions(line, *request.mutable_detection());
   if (status.ok()) status = Call(settings, &Stub::PlanCompression, request, response);
-  if (!status.ok()) return status;
   output.text = line.json ? PlanJson(response) : PlanText(response);
+  if (!status.ok() || line.job_file.empty()) return status;
+  v1::CompressionJob job;
+  job.set_source(request.source());
+  job.set_destination(request.destination());
+  *job.mutable_detection() = request.detection();
+  *job.mutable_quantization() = request.quantization();
+  job.set_job_key(response.job_key());
+  job.set_shards(response.shards_size());
+  return FindAndSaveJob(settings, line, std::move(job));
+}
+
+grpc::Status RunCompressShard(const CommandLine& line, const CallSettings& settings,
+                              Output& output) {
+  v1::CompressShardRequest request;
+  v1::ShardResult result;
+  request.set_index(line.shard);
+  grpc::Status status = LoadJob(line.job_file, *request.mutable_job());
+  if (status.ok()) status = CompressShard(settings, request, result);
+  const std::string_view what = result.skipped() ? "was finished" : "done";
+  output.text = line.json
+                    ? ShardJson(result, line.shard)
+                    : fmt::format("shard {}: {}, SHA-256 {}\n", line.shard, what, result.sha256());
+  return status;
+}
+
+grpc::Status RunCompressShards(const CommandLine& line, const CallSettings& settings,
+                               Output& output) {
+  v1::CompressionJob job;
+  ShardCounts counts;
+  grpc::Status status = LoadJob(line.job_file, job);
+  if (status.ok()) status = CompressShards(settings, job, line.workers, counts);
+  output.text = line.json ? ShardCountsJson(counts.finished, counts.skipped)
+                          : fmt::format("{} shards done, {} were finished\n", counts.finished,
+                                        counts.skipped);
+  return status;
+}
+
+grpc::Status RunFinalize(const CommandLine& line, const CallSettings& settings, Output& output) {
+  v1::FinalizeCompressionRequest request;
+  v1::CompressionResult result;
+  request.set_overwrite(line.overwrite);
+  grpc::Status status = LoadJob(line.job_file, *request.mutable_job());
+  if (status.ok()) status = Finalize(settings, request, result);
+  const std::string& destination = request.job().destination();
+  output.text =
+      line.json ? CompressionJson(result, destination) : CompressionText(result, destination);
   return status;
 }
 
@@ -146,6 +194,9 @@ grpc::Status Run(const CommandLine& line, const CallSettings& settings, Output& 
                                    {"plan", RunPlan},
                                    {"detect", RunDetect},
                                    {"compress", RunCompress},
+                                   {"compress-shard", RunCompressShard},
+                                   {"compress-shards", RunCompressShards},
+                                   {"finalize", RunFinalize},
                                    {"evaluate", RunEvaluate},
                                    {"verify", RunVerify}};
   for (const Command& command : kCommands) {

@@ -2,8 +2,12 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <chrono>
+#include <utility>
+#include <vector>
 
+#include "client/call_token.h"
 #include "client/errors.h"
 #include "client/local_files.h"
 #include "grpcpp/create_channel.h"
@@ -49,12 +53,20 @@ grpc::Status MakeCredentials(const ConnectionOptions& options,
   return status;
 }
 
+// A token goes only where nobody else can listen: MakeCredentials speaks TLS to
+// whatever is not local.
 std::shared_ptr<grpc::Channel> MakeChannel(
-    const std::string& endpoint, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+    const std::string& endpoint, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+    const std::string& token_file = {}) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
+  arguments.SetLoadBalancingPolicyName("round_robin");
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, IsLocalEndpoint(endpoint) ? 0 : 1);
-  return grpc::CreateCustomChannel(endpoint, credentials, arguments);
+  if (token_file.empty()) return grpc::CreateCustomChannel(endpoint, credentials, arguments);
+  std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> senders;
+  senders.push_back(SendToken(token_file));
+  return grpc::experimental::CreateCustomChannelWithInterceptors(endpoint, credentials, arguments,
+                                                                 std::move(senders));
 }
 
 }  // namespace
@@ -67,9 +79,13 @@ bool IsLocalEndpoint(std::string_view endpoint) {
       break;
     }
   }
-  if (endpoint.find(',') != std::string_view::npos) return false;
-  const std::string host = HostOf(endpoint);
-  return host == "localhost" || IsLoopbackAddress(host);
+  while (true) {  // of several addresses all must be
+    const size_t comma = std::min(endpoint.find(','), endpoint.size());
+    const std::string host = HostOf(endpoint.substr(0, comma));
+    if (host != "localhost" && !IsLoopbackAddress(host)) return false;
+    if (comma == endpoint.size()) return true;
+    endpoint.remove_prefix(comma + 1);
+  }
 }
 
 grpc::Status Connection::Open(const ConnectionOptions& options, const Interrupts& interrupts,
@@ -77,21 +93,26 @@ grpc::Status Connection::Open(const ConnectionOptions& options, const Interrupts
   std::unique_ptr<Connection> made(new Connection);
   grpc::Status status = grpc::Status::OK;
   if (options.endpoint.empty()) {
-    status = made->ConnectPrivately(interrupts);
+    status = made->ConnectPrivately(options, interrupts);
   } else {
     std::shared_ptr<grpc::ChannelCredentials> credentials;
     status = MakeCredentials(options, credentials);
+    if (status.ok() && !options.token_file.empty()) status = CheckTokenFile(options.token_file);
     made->endpoint_ = options.endpoint;
     if (status.ok()) {
-      made->stub_ = v1::CompressionService::NewStub(MakeChannel(options.endpoint, credentials));
+      made->stub_ = v1::CompressionService::NewStub(
+          MakeChannel(options.endpoint, credentials, options.token_file));
     }
   }
   if (status.ok()) connection = std::move(made);
   return status;
 }
 
-grpc::Status Connection::ConnectPrivately(const Interrupts& interrupts) {
-  grpc::Status status = PrivateServer::Start(interrupts, server_);
+grpc::Status Connection::ConnectPrivately(const ConnectionOptions& options,
+                                          const Interrupts& interrupts) {
+  std::vector<std::string> more;
+  if (!options.push_metrics.empty()) more = {"--push-metrics", options.push_metrics};
+  grpc::Status status = PrivateServer::Start(interrupts, more, server_);
   if (!status.ok()) return status;
   endpoint_ = server_->endpoint();
   const auto channel = MakeChannel(endpoint_, grpc::InsecureChannelCredentials());

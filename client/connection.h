@@ -15,7 +15,8 @@ namespace linchpin {
 
 // True for unix sockets and loopback addresses, where plaintext stays on this
 // machine: "unix:...", "localhost:1", "127.0.0.1:1", "[::1]:1", with or without
-// a resolver's prefix ("dns:///", "ipv4:", "ipv6:").  A list of addresses is not.
+// a resolver's prefix ("dns:///", "ipv4:", "ipv6:"); of a list of addresses all
+// must be.
 bool IsLocalEndpoint(std::string_view endpoint);
 
 class Connection {
@@ -33,7 +34,7 @@ class Connection {
 
  private:
   Connection() = default;
-  grpc::Status ConnectPrivately(const Interrupts& interrupts);
+  grpc::Status ConnectPrivately(const ConnectionOptions& options, const Interrupts& interrupts);
 
   std::string endpoint_;
   std::unique_ptr<PrivateServer> server_;  // outlives the channel below

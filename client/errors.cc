@@ -107,7 +107,10 @@ grpc::Status SystemError(std::string_view path, int error_number, std::string_vi
 
 std::string ErrorLine(const grpc::Status& status, std::string_view where) {
   std::string message = status.error_message();
-  if (!HasReason(status)) {
+  // What refuses a caller before its call is read sends code and message alone.
+  const bool refused = status.error_code() == StatusCode::UNAUTHENTICATED ||
+                       status.error_code() == StatusCode::PERMISSION_DENIED;
+  if (!HasReason(status) && !(refused && !message.empty())) {
     message = fmt::format("{}: {}: check that a linchpin-server listens there and speaks {}", where,
                           message.empty() ? "the call failed" : message,
                           "TLS or plaintext as this call does");

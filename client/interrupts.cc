@@ -41,20 +41,20 @@ void Interrupts::Wait() {
     const uint64_t one = 1;
     if (write(event_, &one, sizeof one) < 0) _exit(128 + number);
     const std::lock_guard lock(mutex_);
-    if (context_ != nullptr) context_->TryCancel();
+    for (grpc::ClientContext* context : contexts_) context->TryCancel();
   }
 }
 
 Interrupts::Scope::Scope(Interrupts& interrupts, grpc::ClientContext& context)
-    : interrupts_(interrupts) {
+    : interrupts_(interrupts), context_(context) {
   const std::lock_guard lock(interrupts_.mutex_);
-  interrupts_.context_ = &context;
+  interrupts_.contexts_.insert(&context);
   if (interrupts_.signal_ != 0) context.TryCancel();
 }
 
 Interrupts::Scope::~Scope() {
   const std::lock_guard lock(interrupts_.mutex_);
-  interrupts_.context_ = nullptr;
+  interrupts_.contexts_.erase(&context_);
 }
 
 }  // namespace linchpin

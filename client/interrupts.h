@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "grpcpp/client_context.h"
@@ -23,7 +24,8 @@ class Interrupts {
   // Readable once a signal came, for poll.
   int fd() const { return event_; }
 
-  // Cancels a call when a signal comes; also if it came already.
+  // Cancels a call when a signal comes; also if it came already.  Several may
+  // stand at once.
   class Scope {
    public:
     Scope(Interrupts& interrupts, grpc::ClientContext& context);
@@ -33,6 +35,7 @@ class Interrupts {
 
    private:
     Interrupts& interrupts_;
+    grpc::ClientContext& context_;
   };
 
  private:
@@ -42,7 +45,7 @@ class Interrupts {
   std::atomic<bool> stopping_ = false;
   int event_ = -1;
   std::mutex mutex_;
-  grpc::ClientContext* context_ = nullptr;  // guarded by mutex_
+  std::set<grpc::ClientContext*> contexts_;  // guarded by mutex_
   std::thread waiter_;
 };
 

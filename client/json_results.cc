@@ -122,6 +122,19 @@ std::string VerificationJson(const v1::VerificationResult& result) {
                    {"kept", KeptList(result.kept())}});
 }
 
+std::string ShardJson(const v1::ShardResult& result, int index) {
+  return Document({{"shard", index},
+                   {"skipped", result.skipped()},
+                   {"bytes_in", result.bytes_in()},
+                   {"bytes_out", result.bytes_out()},
+                   {"sha256", result.sha256()},
+                   {"job_key", result.job_key()}});
+}
+
+std::string ShardCountsJson(int finished, int skipped) {
+  return Document({{"done", finished}, {"skipped", skipped}});
+}
+
 std::string DemoModelJson(const v1::CreateDemoModelResponse& response, const std::string& output) {
   return Document({{"directory", output}, {"bytes", response.bytes()}});
 }

@@ -15,6 +15,8 @@ std::string DetectionJson(const v1::DetectionResult& result);  // as the server 
 std::string CompressionJson(const v1::CompressionResult& result, const std::string& output);
 std::string EvaluationJson(const v1::EvaluationResult& result);
 std::string VerificationJson(const v1::VerificationResult& result);
+std::string ShardJson(const v1::ShardResult& result, int index);
+std::string ShardCountsJson(int finished, int skipped);
 std::string DemoModelJson(const v1::CreateDemoModelResponse& response, const std::string& output);
 
 }  // namespace linchpin

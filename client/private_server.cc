@@ -110,6 +110,7 @@ bool WaitForEnd(pid_t pid, milliseconds patience) {
 }  // namespace
 
 grpc::Status PrivateServer::Start(const Interrupts& interrupts,
+                                  const std::vector<std::string>& more,
                                   std::unique_ptr<PrivateServer>& server) {
   const fs::path program = FindServer();
   if (program.empty()) {
@@ -124,7 +125,7 @@ grpc::Status PrivateServer::Start(const Interrupts& interrupts,
   std::unique_ptr<PrivateServer> made(new PrivateServer);
   made->lifeline_ = lifeline[1];
   grpc::Status status = made->MakeDirectory();
-  if (status.ok()) status = made->Spawn(program, lifeline[0], ready[1]);
+  if (status.ok()) status = made->Spawn(program, lifeline[0], ready[1], more);
   close(lifeline[0]);
   close(ready[1]);
   if (status.ok()) status = made->AwaitReady(interrupts, ready[0]);
@@ -142,7 +143,8 @@ grpc::Status PrivateServer::MakeDirectory() {
   return grpc::Status::OK;
 }
 
-grpc::Status PrivateServer::Spawn(const fs::path& program, int exit_fd, int ready_fd) {
+grpc::Status PrivateServer::Spawn(const fs::path& program, int exit_fd, int ready_fd,
+                                  const std::vector<std::string>& more) {
   std::vector<std::string> arguments = {program.string(),
                                         "--listen",
                                         endpoint(),
@@ -159,6 +161,7 @@ grpc::Status PrivateServer::Spawn(const fs::path& program, int exit_fd, int read
                                         "--allow-symlinks",
                                         "--log-level",
                                         "warning"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);

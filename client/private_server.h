@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "client/interrupts.h"
 #include "grpcpp/support/status.h"
@@ -19,7 +20,9 @@ class PrivateServer {
  public:
   // Starts `linchpin-server`, the one beside this program or else on PATH, and
   // returns when it listens.  CANCELLED if a signal comes meanwhile.
-  static grpc::Status Start(const Interrupts& interrupts, std::unique_ptr<PrivateServer>& server);
+  // `more` are further options of its command line.
+  static grpc::Status Start(const Interrupts& interrupts, const std::vector<std::string>& more,
+                            std::unique_ptr<PrivateServer>& server);
   // Ends the server and waits until it is gone.
   ~PrivateServer();
   PrivateServer(const PrivateServer&) = delete;
@@ -33,7 +36,8 @@ class PrivateServer {
  private:
   PrivateServer() = default;
   grpc::Status MakeDirectory();
-  grpc::Status Spawn(const std::filesystem::path& program, int exit_fd, int ready_fd);
+  grpc::Status Spawn(const std::filesystem::path& program, int exit_fd, int ready_fd,
+                     const std::vector<std::string>& more);
   grpc::Status AwaitReady(const Interrupts& interrupts, int ready_fd);
 
   std::filesystem::path directory_;

@@ -9,6 +9,7 @@
 #include "jobs/ticker.h"
 #include "metrics/metrics.h"
 #include "metrics/metrics_endpoint.h"
+#include "metrics/push.h"
 #include "options.h"
 #include "service/rpc_metrics.h"
 #include "service/rpc_server.h"
@@ -21,6 +22,7 @@ namespace linchpin {
 namespace {
 
 absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
+  ASSIGN_OR_RETURN(const auto gate, Gate::Create(options.gate));
   const Engine engine = PipelineEngine();
   Metrics metrics({engine.version, engine.libtorch_version}, ServedMethods());
   ASSIGN_OR_RETURN(const auto storage,
@@ -32,6 +34,10 @@ absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
   if (options.metrics != "off") {
     ASSIGN_OR_RETURN(endpoint, MetricsEndpoint::Create(options.metrics, metrics));
   }
+  std::unique_ptr<MetricsPush> push;
+  if (!options.push_metrics.empty()) {
+    ASSIGN_OR_RETURN(push, MetricsPush::Create(options.push_metrics, metrics));
+  }
   metrics.SetAdmissionLimit(options.max_memory);
   JobRunner jobs({.slots = options.slots,
                   .bytes = options.max_memory,
@@ -42,6 +48,7 @@ absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
                         .jobs = jobs,
                         .metrics = metrics,
                         .ticker = ticker,
+                        .gate = *gate,
                         .threads = options.threads,
                         .max_artifact_bytes = options.max_artifact_bytes,
                         .uri_schemes = storage->schemes()};
@@ -55,6 +62,10 @@ absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
   spdlog::info("draining: {}", signal.Wait());
   const std::chrono::seconds goodbye(options.exit_with_fd < 0 ? 2 : 0);
   server->Drain(std::chrono::seconds(options.drain_seconds), goodbye);
+  if (push != nullptr) {
+    const absl::Status status = push->Push();
+    if (!status.ok()) spdlog::warn("metrics: {}", std::string(status.message()));
+  }
   spdlog::info("done");
   // All work is over and nothing is kept in memory.  gRPC's own teardown would
   // wait for its backup poller, up to ten seconds after a large upload.

@@ -59,7 +59,7 @@ void Bind(OptionRow& row, At at, ParseOne parse) {
   }
 }
 
-// The three kinds of rows: texts and switches, numbers in a range, sizes in bytes.
+// The kinds of rows: texts and switches, numbers in a range, sizes in bytes, choices.
 template <class At>
 OptionRow Plain(OptionRow row, At at) {
   Bind(row, at, [](const std::string& text, auto& value) { return Parse(text, value); });
@@ -105,7 +105,7 @@ OptionRow Size(OptionRow row, At at) {
 }
 
 template <class At>
-OptionRow Choice(OptionRow row, Texts choices, At at) {
+OptionRow Choice(OptionRow row, const Texts& choices, At at) {
   Bind(row, at, [choices](const std::string& text, std::string& value) -> absl::Status {
     if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
       return Refuse(text, fmt::format("one of {}", fmt::join(choices, ", ")));
@@ -113,7 +113,7 @@ OptionRow Choice(OptionRow row, Texts choices, At at) {
     value = text;
     return absl::OkStatus();
   });
-  row.show = [at](const ServerOptions& options) { return at(options); };
+  row.show = [at](const ServerOptions& options) { return Show(at(options)); };
   return row;
 }
 
@@ -136,6 +136,36 @@ std::vector<OptionRow> NetworkRows() {
             AT(tls.client_ca)),
       Plain({"Network", "metrics", "ADDR", "Where Prometheus reads /metrics, HOST:PORT, or off"},
             AT(metrics)),
+      Plain({"Network", "push-metrics", "URL",
+             "Send the metrics to this Pushgateway, http://HOST:PORT, when the server ends"},
+            AT(push_metrics)),
+  };
+}
+
+std::vector<OptionRow> IdentityRows() {
+  return {
+      Plain({"Identity", "tls-client-names", "NAME",
+             "Serve only clients whose certificate has one of these subject alternative names"},
+            AT(gate.certificate_names)),
+      Plain({"Identity", "token-keys", "FILE",
+             "Take bearer tokens (JWT, RS256 or ES256) of the keys in this JSON Web Key Set, read "
+             "again when it changes"},
+            AT(gate.token_keys)),
+      Plain({"Identity", "token-issuer", "URL", "Issuer that a token must have"},
+            AT(gate.token_rules.issuer)),
+      Plain({"Identity", "token-audience", "NAME", "Audience that a token must have"},
+            AT(gate.token_rules.audience)),
+      Number({"Identity", "token-skew-seconds", "SECONDS",
+              "How far the issuer's clock may be from this one"},
+             0, 3600, AT(gate.token_rules.clock_skew_seconds)),
+      Plain(
+          {"Identity", "policy", "FILE",
+           "What each caller may do (JSON: server/identity/policy.h), read again when it changes"},
+          AT(gate.policy)),
+      Choice({"Identity", "open-services", "SERVICE",
+              "health, reflection, none: what answers callers without an identity, where one "
+              "is asked for"},
+             {"health", "reflection", "none"}, AT(gate.open)),
   };
 }
 
@@ -218,7 +248,7 @@ std::vector<OptionRow> ProcessRows() {
 absl::Span<const OptionRow> OptionTable() {
   static const auto& table = *[] {
     auto* rows = new std::vector<OptionRow>;
-    for (auto& group : {NetworkRows(), StorageRows(), LimitRows(), ProcessRows()}) {
+    for (auto& group : {NetworkRows(), IdentityRows(), StorageRows(), LimitRows(), ProcessRows()}) {
       rows->insert(rows->end(), group.begin(), group.end());
     }
     return rows;

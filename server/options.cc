@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <map>
 #include <sstream>
 #include <thread>
@@ -12,6 +11,7 @@
 #include "base/status.h"
 #include "fmt/format.h"
 #include "format/json.h"
+#include "identity/settings_file.h"
 #include "jobs/memory_limit.h"
 #include "option_table.h"
 
@@ -41,7 +41,6 @@ constexpr char kFooter[] =
 
 constexpr char kConfigFlag[] = "--config";
 constexpr char kConfigVariable[] = "LINCHPIN_CONFIG";
-constexpr size_t kMaxConfigBytes = 1 << 20;
 
 absl::Status Invalid(std::string_view where, std::string_view why) {
   return Error(Reason::kOptionInvalid, where, why, "see linchpin-server --help");
@@ -83,12 +82,7 @@ absl::StatusOr<Texts> TextsOf(const OptionRow& row, const std::string& where, co
 }
 
 absl::StatusOr<Json> ReadConfig(const std::string& file) {
-  std::ifstream stream(file, std::ios::binary);
-  std::string text(kMaxConfigBytes + 1, '\0');
-  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!stream.is_open() || stream.bad()) return Invalid(file, "it cannot be read");
-  text.resize(static_cast<size_t>(stream.gcount()));
-  if (text.size() > kMaxConfigBytes) return Invalid(file, "it has more than 1 MiB");
+  ASSIGN_OR_RETURN(const std::string text, ReadSettingsFile(file));
   ASSIGN_OR_RETURN(Json config, ParseJson(file, text, Reason::kOptionInvalid));
   if (!config.is_object()) return Invalid(file, "it is not a JSON object");
   return config;

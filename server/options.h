@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "identity/gate.h"
 #include "service/credentials.h"
 #include "storage/remote_stores.h"
 
@@ -14,7 +15,9 @@ namespace linchpin {
 struct ServerOptions {
   std::vector<std::string> listen = {"127.0.0.1:50051"};
   TlsFiles tls;
+  GateSettings gate;
   std::string metrics = "127.0.0.1:9464";  // or "off"
+  std::string push_metrics;                // URL of a Pushgateway, or empty
   LocalStorageOptions storage;             // default: no roots, so bytes only
   RemoteStorageOptions remote;
   int slots = 2;

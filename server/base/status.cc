@@ -37,6 +37,8 @@ const std::vector<ReasonInfo>& Table() {
       {Reason::kPathNotAllowed, "PATH_NOT_ALLOWED", StatusCode::kPermissionDenied},
       {Reason::kOutputExists, "OUTPUT_EXISTS", StatusCode::kAlreadyExists},
       {Reason::kStorageFailed, "STORAGE_FAILED", StatusCode::kUnavailable},
+      {Reason::kUnauthenticated, "UNAUTHENTICATED", StatusCode::kUnauthenticated},
+      {Reason::kPolicyRefused, "POLICY_REFUSED", StatusCode::kPermissionDenied},
       {Reason::kExceedsServerLimit, "EXCEEDS_SERVER_LIMIT", StatusCode::kFailedPrecondition},
       {Reason::kBusy, "BUSY", StatusCode::kResourceExhausted},
       {Reason::kDraining, "DRAINING", StatusCode::kUnavailable},
@@ -53,6 +55,31 @@ std::string ValidUtf8(std::string text) {
     const size_t length = Utf8Length(std::string_view(text).substr(i));
     if (length == 0) text[i] = '?';
     i += std::max<size_t>(length, 1);
+  }
+  return text;
+}
+
+// Puts "***" in place of `text` from `begin` to `end`; where the rest goes on.
+size_t Hide(std::string& text, size_t begin, size_t end) {
+  text.replace(begin, end - begin, "***");
+  return begin + 3;
+}
+
+// What a URI may hold of secrets: a password before '@', a signature behind '?'.
+std::string WithoutSecrets(std::string text) {
+  constexpr char kEnds[] = " \t\"'<>";
+  const auto find = [&](const char* set, size_t from) {
+    return std::min(text.find_first_of(set, from), text.size());
+  };
+  for (size_t at = text.find("://"); at != std::string::npos; at = text.find("://", at)) {
+    at += 3;
+    const size_t authority_end = std::min(find("/?#", at), find(kEnds, at));
+    const size_t user_end = text.rfind('@', authority_end);
+    if (user_end != std::string::npos && user_end >= at) at = Hide(text, at, user_end);
+    const size_t query = find("?", at);
+    size_t end = find(kEnds, at);
+    if (text[end - 1] == ':') --end;  // between WHAT and WHY
+    if (query < end) at = Hide(text, query + 1, end);
   }
   return text;
 }
@@ -98,7 +125,7 @@ absl::Status Error(Reason reason, std::string_view what, std::string_view why,
   std::string message = remedy.empty() ? fmt::format("{}: {}", what, why)
                                        : fmt::format("{}: {}: {}", what, why, remedy);
   const ReasonInfo& info = InfoOf(reason);
-  absl::Status status(info.code, OneLine(ValidUtf8(std::move(message))));
+  absl::Status status(info.code, WithoutSecrets(OneLine(ValidUtf8(std::move(message)))));
   status.SetPayload(kReasonPayload, absl::Cord(std::string(info.name)));
   return status;
 }

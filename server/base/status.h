@@ -46,6 +46,9 @@ enum class Reason {
   kPathNotAllowed,
   kOutputExists,
   kStorageFailed,
+  // The caller.
+  kUnauthenticated,
+  kPolicyRefused,
   // The server.
   kExceedsServerLimit,
   kBusy,
@@ -69,8 +72,8 @@ const std::vector<ReasonInfo>& AllReasons();
 const ReasonInfo& InfoOf(Reason reason);
 
 // Makes a status with the reason's code, message `what: why: remedy` (an empty
-// remedy is left out) and the reason attached.  Control characters become
-// spaces and bytes that are not UTF-8 question marks.
+// remedy is left out) and the reason attached.  Control characters become spaces,
+// bytes that are not UTF-8 question marks; user and query of a URI are hidden.
 absl::Status Error(Reason reason, std::string_view what, std::string_view why,
                    std::string_view remedy = {});
 

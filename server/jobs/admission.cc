@@ -39,17 +39,20 @@ absl::StatusOr<Admission::Ticket> Admission::Admit() {
   return Ticket(this);
 }
 
+absl::Status Admission::CheckFits(uint64_t held, uint64_t more) const {
+  if (held <= options_.bytes && more <= options_.bytes - held) return absl::OkStatus();
+  absl::Status status =
+      Error(Reason::kExceedsServerLimit, "job",
+            fmt::format("it needs {} more bytes of memory beside {} and this server has {} for "
+                        "all jobs",
+                        more, held, options_.bytes),
+            "use a server with more memory, or raise --max-memory");
+  return WithDetail(std::move(status), "limit_bytes", std::to_string(options_.bytes));
+}
+
 absl::Status Admission::Reserve(uint64_t held, uint64_t more) {
   std::lock_guard lock(mutex_);
-  if (held > options_.bytes || more > options_.bytes - held) {
-    absl::Status status =
-        Error(Reason::kExceedsServerLimit, "job",
-              fmt::format("it needs {} more bytes of memory beside {} and this server has {} for "
-                          "all jobs",
-                          more, held, options_.bytes),
-              "use a server with more memory, or raise --max-memory");
-    return WithDetail(std::move(status), "limit_bytes", std::to_string(options_.bytes));
-  }
+  RETURN_IF_ERROR(CheckFits(held, more));
   if (more > options_.bytes - reserved_) {
     return Error(Reason::kBusy, "server",
                  fmt::format("the job needs {} bytes of memory and other jobs leave {}", more,

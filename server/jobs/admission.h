@@ -53,6 +53,10 @@ class Admission {
   // A slot, without bytes yet; BUSY if all are taken.
   absl::StatusOr<Ticket> Admit();
 
+  // EXCEEDS_SERVER_LIMIT (detail `limit_bytes`) for a job that holds `held` bytes
+  // and could never have `more`, whoever else runs.
+  absl::Status CheckFits(uint64_t held, uint64_t more) const;
+
   uint64_t limit_bytes() const { return options_.bytes; }
   uint64_t reserved_bytes() const;
   int slots_in_use() const;

@@ -5,8 +5,9 @@
 namespace linchpin {
 
 std::string_view NameOf(JobKind kind) {
-  constexpr std::string_view kNames[kJobKindCount] = {"plan",     "detect", "evaluate",  "compress",
-                                                      "artifact", "verify", "demo_model"};
+  constexpr std::string_view kNames[kJobKindCount] = {"plan",       "detect",   "evaluate",
+                                                      "compress",   "artifact", "verify",
+                                                      "demo_model", "shard",    "finalize"};
   return kNames[static_cast<int>(kind)];
 }
 
@@ -37,6 +38,8 @@ absl::Span<const CountedReason> CountedReasons() {
       {Reason::kVerifyMismatch, ReasonGroup::kIntegrity, "verify_mismatch"},
       {Reason::kPathNotAllowed, ReasonGroup::kSecurity, "path_not_allowed"},
       {Reason::kFormatRefused, ReasonGroup::kSecurity, "format_refused"},
+      {Reason::kUnauthenticated, ReasonGroup::kSecurity, "unauthenticated"},
+      {Reason::kPolicyRefused, ReasonGroup::kSecurity, "policy_refused"},
   };
   return kCounted;
 }

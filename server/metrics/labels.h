@@ -12,8 +12,18 @@
 namespace linchpin {
 
 // What a job does; one per RPC that takes a slot.
-enum class JobKind { kPlan, kDetect, kEvaluate, kCompress, kArtifact, kVerify, kDemoModel };
-inline constexpr int kJobKindCount = 7;
+enum class JobKind {
+  kPlan,
+  kDetect,
+  kEvaluate,
+  kCompress,
+  kArtifact,
+  kVerify,
+  kDemoModel,
+  kShard,
+  kFinalize
+};
+inline constexpr int kJobKindCount = 9;
 std::string_view NameOf(JobKind kind);  // "plan", ..., "demo_model"
 
 // How a job ended.  kRefused: by admission, whatever the reason.

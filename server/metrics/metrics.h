@@ -58,6 +58,7 @@ class Metrics {
 
  private:
   friend class MetricsEndpoint;
+  friend class MetricsPush;
   struct Series;
 
   std::unique_ptr<Series> series_;

@@ -36,18 +36,6 @@ absl::Status CheckApart(const Storage& source_storage, std::string_view source,
                "choose a destination elsewhere");
 }
 
-std::string LastComponent(std::string_view path) {
-  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
-  const size_t slash = path.rfind('/');
-  return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
-}
-
-absl::Status WriteText(OutputDirectory& output, std::string_view name, const std::string& text) {
-  ASSIGN_OR_RETURN(const auto file, output.CreateFile(name, text.size()));
-  return file->WriteAt(
-      0, absl::MakeConstSpan(reinterpret_cast<const std::byte*>(text.data()), text.size()));
-}
-
 std::optional<CalibrationRecord> RecordOf(const std::optional<Calibration>& calibration) {
   if (!calibration) return std::nullopt;
   return CalibrationRecord{calibration->origin(), calibration->tokens()};
@@ -127,6 +115,18 @@ class Pattern {
 };
 
 }  // namespace
+
+std::string LastComponent(std::string_view path) {
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  const size_t slash = path.rfind('/');
+  return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
+}
+
+absl::Status WriteText(OutputDirectory& output, std::string_view name, const std::string& text) {
+  ASSIGN_OR_RETURN(const auto file, output.CreateFile(name, text.size()));
+  return file->WriteAt(
+      0, absl::MakeConstSpan(reinterpret_cast<const std::byte*>(text.data()), text.size()));
+}
 
 absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::string_view source,
                                         const Storage& output_storage, std::string_view destination,

@@ -40,6 +40,12 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
                                         const Storage& output_storage, std::string_view destination,
                                         const CompressOptions& options, const RunContext& context);
 
+// The last component of a path, as a manifest names its source.
+std::string LastComponent(std::string_view path);
+
+// Writes a small file of an output.
+absl::Status WriteText(OutputDirectory& output, std::string_view name, const std::string& text);
+
 // What Compress would do, from headers alone: nothing is detected, read or written.
 absl::StatusOr<Plan> PlanCompression(const Storage& storage, std::string_view source,
                                      const QuantizeOptions& options);

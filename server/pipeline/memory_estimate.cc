@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "base/status.h"
 #include "checkpoint/model_config.h"
 #include "detect/arms.h"
 #include "detect/prompt.h"
 #include "forward/forward_pass.h"
+#include "pipeline/job_key.h"
 
 namespace linchpin {
 namespace {
@@ -102,10 +104,15 @@ uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads, const TokenLo
          largest_tensor + ActivationBytes(checkpoint, threads, load);
 }
 
-absl::StatusOr<uint64_t> EstimateMemory(const Storage& storage, std::string_view source,
-                                        int threads, const TokenLoad& load) {
+absl::StatusOr<SourceSurvey> SurveySource(const Storage& storage, std::string_view source,
+                                          int threads, const TokenLoad& load) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
-  return EstimateMemory(checkpoint, threads, load);
+  ASSIGN_OR_RETURN(std::string fingerprint, FingerprintOf(checkpoint));
+  SourceSurvey survey{.memory_bytes = EstimateMemory(checkpoint, threads, load),
+                      .source_bytes = checkpoint.total_bytes(),
+                      .fingerprint = std::move(fingerprint)};
+  for (const Shard& shard : checkpoint.shards()) survey.shards.push_back(shard.name);
+  return survey;
 }
 
 }  // namespace linchpin

@@ -1,9 +1,11 @@
-// How much memory a job will need, from headers and options alone: what
-// admission reserves.
+// What a job will need, from headers and options alone: what admission
+// reserves.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "checkpoint/checkpoint.h"
@@ -32,8 +34,16 @@ TokenLoad LoadOf(const TokenSource& tokens, const WindowOptions& windows);
 // streams held at once (detect/arms.h) and the activations of one layer.
 uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads, const TokenLoad& load = {});
 
-// The same for a source that is not open yet; the errors of Checkpoint::Open.
-absl::StatusOr<uint64_t> EstimateMemory(const Storage& storage, std::string_view source,
-                                        int threads, const TokenLoad& load = {});
+// What a job over a source costs, from its headers.
+struct SourceSurvey {
+  uint64_t memory_bytes = 0;        // EstimateMemory
+  uint64_t source_bytes = 0;        // of all tensors, as stored
+  std::string fingerprint;          // FingerprintOf
+  std::vector<std::string> shards;  // the files of weights, as a plan's rows number them
+};
+
+// The errors of Checkpoint::Open.
+absl::StatusOr<SourceSurvey> SurveySource(const Storage& storage, std::string_view source,
+                                          int threads, const TokenLoad& load = {});
 
 }  // namespace linchpin

@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "service/artifact_upload.h"
 #include "service/conversion.h"
+#include "service/request_key.h"
 #include "storage/memory_storage.h"
 
 namespace linchpin {
@@ -73,10 +74,12 @@ absl::StatusOr<v1::CompressArtifactResponse> TransferArtifact(ArtifactChannel& c
   channel.UploadDone();
   ASSIGN_OR_RETURN(const CompressOptions options,
                    FromProto(upload.options().detection(), upload.options().quantization()));
-  ASSIGN_OR_RETURN(const uint64_t memory, backend.engine.estimate_memory(
-                                              *source, kSource, backend.threads, LoadOf(options)));
+  ASSIGN_OR_RETURN(const SourceSurvey survey,
+                   backend.engine.survey(*source, kSource, backend.threads, LoadOf(options)));
+  run.SetKey(
+      KeyOf(survey.fingerprint, upload.options().detection(), upload.options().quantization()));
   // The output, which is no larger than the input, lies in memory as well.
-  RETURN_IF_ERROR(run.Reserve(memory));
+  RETURN_IF_ERROR(run.Reserve(survey.memory_bytes));
   RETURN_IF_ERROR(run.Reserve(upload.bytes()));
   MemoryStorage output;
   ASSIGN_OR_RETURN(
@@ -88,6 +91,7 @@ absl::StatusOr<v1::CompressArtifactResponse> TransferArtifact(ArtifactChannel& c
   RETURN_IF_ERROR(SendAll(channel, output));
   v1::CompressArtifactResponse response;
   *response.mutable_result() = ToProto(result);
+  response.mutable_result()->set_job_key(run.key());
   return response;
 }
 

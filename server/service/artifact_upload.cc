@@ -80,6 +80,7 @@ absl::Status ArtifactUpload::TakeHeader(const v1::FileHeader& header) {
   }
   const std::string path = directory_ + "/" + header.name();
   if (storage_.Get(path) != nullptr) return StreamError(header.name(), "it is sent twice");
+  RETURN_IF_ERROR(run_.caller().CheckJobBytes(bytes_ + header.size()));
   RETURN_IF_ERROR(run_.Reserve(header.size()));
   bytes_ += header.size();
   open_ = std::make_unique<OpenFile>();

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "identity/gate.h"
 #include "jobs/job_runner.h"
 #include "jobs/ticker.h"
 #include "metrics/metrics.h"
@@ -25,6 +26,7 @@ struct Backend {
   JobRunner& jobs;
   Metrics& metrics;
   Ticker& ticker;
+  const Gate& gate;
   int threads = 1;  // that one job may use
   uint64_t max_artifact_bytes = uint64_t{1} << 30;
   std::vector<std::string> uri_schemes = {"file"};  // that paths in calls may have

@@ -59,6 +59,16 @@ grpc::ServerWriteReactor<v1::CompressModelResponse>* CompressionService::Compres
   return Stream<v1::CompressModelResponse>(backend_, JobKind::kCompress, context, request);
 }
 
+grpc::ServerWriteReactor<v1::CompressShardResponse>* CompressionService::CompressShard(
+    Context* context, const v1::CompressShardRequest* request) {
+  return Stream<v1::CompressShardResponse>(backend_, JobKind::kShard, context, request);
+}
+
+grpc::ServerWriteReactor<v1::FinalizeCompressionResponse>* CompressionService::FinalizeCompression(
+    Context* context, const v1::FinalizeCompressionRequest* request) {
+  return Stream<v1::FinalizeCompressionResponse>(backend_, JobKind::kFinalize, context, request);
+}
+
 grpc::ServerBidiReactor<v1::CompressArtifactRequest, v1::CompressArtifactResponse>*
 CompressionService::CompressArtifact(Context* context) {
   return std::make_shared<ArtifactReactor>(backend_, context)->BeginTransfer();

@@ -27,6 +27,10 @@ class CompressionService final : public v1::CompressionService::CallbackService 
       Context* context, const v1::EvaluateCompressionRequest* request) override;
   grpc::ServerWriteReactor<v1::CompressModelResponse>* CompressModel(
       Context* context, const v1::CompressModelRequest* request) override;
+  grpc::ServerWriteReactor<v1::CompressShardResponse>* CompressShard(
+      Context* context, const v1::CompressShardRequest* request) override;
+  grpc::ServerWriteReactor<v1::FinalizeCompressionResponse>* FinalizeCompression(
+      Context* context, const v1::FinalizeCompressionRequest* request) override;
   grpc::ServerBidiReactor<v1::CompressArtifactRequest, v1::CompressArtifactResponse>*
   CompressArtifact(Context* context) override;
   grpc::ServerWriteReactor<v1::VerifyArtifactResponse>* VerifyArtifact(

@@ -10,8 +10,6 @@
 namespace linchpin {
 namespace {
 
-constexpr unsigned int kReloadSeconds = 10;
-
 struct Free {
   void operator()(BIO* file) const { BIO_free(file); }
   void operator()(X509* certificate) const { X509_free(certificate); }
@@ -70,7 +68,7 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> TlsCredentials(const Tl
   RETURN_IF_ERROR(CheckFiles(files));
   namespace tls = grpc::experimental;
   const auto provider = std::make_shared<tls::FileWatcherCertificateProvider>(
-      files.key, files.certificate, files.client_ca, kReloadSeconds);
+      files.key, files.certificate, files.client_ca, files.reload_seconds);
   tls::TlsServerCredentialsOptions options(provider);
   options.watch_identity_key_cert_pairs();
   if (!files.client_ca.empty()) {

@@ -13,7 +13,8 @@ namespace linchpin {
 struct TlsFiles {
   std::string certificate;  // the chain, leaf first
   std::string key;
-  std::string client_ca;  // if given, only clients with a certificate from it are served
+  std::string client_ca;         // if given, only clients with a certificate from it are served
+  unsigned reload_seconds = 10;  // how often to look for a change, >= 1
 
   bool given() const { return !certificate.empty() || !key.empty() || !client_ca.empty(); }
 };

@@ -4,18 +4,17 @@
 #include "checkpoint/model_config.h"
 #include "forward/libtorch_version.h"
 #include "pipeline/demo_model.h"
-#include "pipeline/memory_estimate.h"
 
 namespace linchpin {
 
 Engine PipelineEngine() {
   return {.compress = Compress,
           .plan = PlanCompression,
-          .estimate_memory =
-              [](const Storage& storage, const std::string& source, int threads,
-                 const TokenLoad& load) { return EstimateMemory(storage, source, threads, load); },
+          .survey = SurveySource,
           .detect = Detect,
           .evaluate = Evaluate,
+          .compress_shard = CompressShard,
+          .finalize = FinalizeCompression,
           .verify = VerifyArtifact,
           .write_demo_model = WriteDemoModel,
           .detection_json = [](const Detection& found) { return DetectionToJson(found).dump(); },

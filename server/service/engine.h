@@ -14,6 +14,7 @@
 #include "pipeline/detect.h"
 #include "pipeline/evaluate.h"
 #include "pipeline/memory_estimate.h"
+#include "pipeline/shard_job.h"
 #include "quantize/plan.h"
 #include "storage/storage.h"
 
@@ -28,9 +29,9 @@ struct Engine {
                                                const CompressOptions&, const RunContext&)>
       compress;
   std::function<absl::StatusOr<Plan>(const Storage&, Path source, const QuantizeOptions&)> plan;
-  std::function<absl::StatusOr<uint64_t>(const Storage&, Path source, int threads,
-                                         const TokenLoad&)>
-      estimate_memory;
+  std::function<absl::StatusOr<SourceSurvey>(const Storage&, Path source, int threads,
+                                             const TokenLoad&)>
+      survey;
   std::function<absl::StatusOr<Detection>(const Storage&, Path source, const DetectRequest&,
                                           const RunContext&)>
       detect;
@@ -38,6 +39,12 @@ struct Engine {
                                            const TokenSource&, const WindowOptions&,
                                            const RunContext&)>
       evaluate;
+  std::function<absl::StatusOr<ShardResult>(const Storage&, const ShardJob&, int index,
+                                            const RunContext&)>
+      compress_shard;
+  std::function<absl::StatusOr<CompressResult>(const Storage&, const ShardJob&, bool overwrite,
+                                               const RunContext&)>
+      finalize;
   std::function<absl::StatusOr<VerifyReport>(const Storage&, Path directory, const RunContext&)>
       verify;
   std::function<absl::StatusOr<uint64_t>(const Storage&, Path directory)> write_demo_model;

@@ -5,23 +5,58 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "base/status.h"
 #include "service/conversion.h"
+#include "service/job_source.h"
+#include "service/request_key.h"
+#include "service/status_conversion.h"
 
 namespace linchpin {
 namespace {
 
-// Reserves what the forward pass over `source` needs; its headers and `load` say.
-absl::Status ReserveFor(const std::string& source, const TokenLoad& load, JobRun& run) {
-  const Backend& backend = run.backend();
-  ASSIGN_OR_RETURN(const uint64_t bytes,
-                   backend.engine.estimate_memory(run.storage(), source, backend.threads, load));
-  return run.Reserve(bytes);
+// Every reason in one: the first as itself, the others as details.
+absl::Status AllOf(const std::vector<absl::Status>& statuses) {
+  absl::Status all;
+  for (const absl::Status& status : statuses) {
+    if (status.ok() || ReasonOf(status) == ReasonOf(all)) continue;
+    const std::string name = absl::AsciiStrToLower(std::string(InfoOf(ReasonOf(status)).name));
+    all = all.ok() ? status : WithDetail(all, "also_" + name, std::string(status.message()));
+  }
+  return all;
+}
+
+absl::Status CheckMemory(const SourceSurvey& survey, const JobRun& run) {
+  return run.backend().jobs.admission().CheckFits(0, survey.memory_bytes);
 }
 
 void AddNames(const std::vector<std::string_view>& names,
               google::protobuf::RepeatedPtrField<std::string>* field) {
   for (const std::string_view name : names) field->Add(std::string(name));
+}
+
+// Whether a directory could be created at `destination`, if one is named.
+absl::Status CheckFree(const std::string& destination, const JobRun& run) {
+  if (destination.empty()) return absl::OkStatus();
+  RETURN_IF_ERROR(MayWrite("destination", destination, run));
+  // Dropped without a commit, which leaves nothing behind.
+  return run.storage().CreateDirectory(destination, /*overwrite=*/false).status();
+}
+
+void AddShards(const SourceSurvey& survey, const linchpin::Plan& plan,
+               v1::PlanCompressionResponse& response) {
+  for (const std::string& name : survey.shards) response.add_shards()->set_name(ValidUtf8(name));
+  for (const PlanRow& row : plan.rows) {
+    if (row.source.shard >= response.shards_size()) continue;
+    v1::PlannedShard& shard = *response.mutable_shards(row.source.shard);
+    shard.set_bytes_in(shard.bytes_in() + row.bytes_in());
+    shard.set_bytes_out(shard.bytes_out() + row.bytes_out());
+  }
+}
+
+double SecondsFor(uint64_t source_bytes, int threads) {
+  constexpr double kBytesPerSecond = 0.4e9;  // of one thread
+  return static_cast<double>(source_bytes) / (kBytesPerSecond * threads);
 }
 
 }  // namespace
@@ -45,99 +80,108 @@ v1::GetCapabilitiesResponse Capabilities(const Backend& backend) {
 absl::StatusOr<v1::PlanCompressionResponse> Handle(const v1::PlanCompressionRequest& request,
                                                    JobRun& run) {
   const Backend& backend = run.backend();
-  RETURN_IF_ERROR(RequirePath("source", request.source()));
+  RETURN_IF_ERROR(MayRead("source", request.source(), run));
   ASSIGN_OR_RETURN(const QuantizeOptions options, FromProto(request.quantization()));
-  ASSIGN_OR_RETURN(const uint64_t memory,
-                   backend.engine.estimate_memory(run.storage(), request.source(), backend.threads,
-                                                  LoadOf(DetectRequest{})));
-  ASSIGN_OR_RETURN(const linchpin::Plan plan,
-                   backend.engine.plan(run.storage(), request.source(), options));
-  if (!request.destination().empty()) {
-    RETURN_IF_ERROR(RequirePath("destination", request.destination()));
-    // Dropped without a commit, which leaves nothing behind.
-    RETURN_IF_ERROR(
-        run.storage().CreateDirectory(request.destination(), /*overwrite=*/false).status());
-  }
-  v1::PlanCompressionResponse response = ToProto(plan);
-  response.set_memory_bytes(memory);
+  ASSIGN_OR_RETURN(const DetectRequest detect, FromProto(request.detection()));
+  const auto survey =
+      Survey(request.source(), LoadOf(detect), run, request.detection(), request.quantization());
+  const auto plan = backend.engine.plan(run.storage(), request.source(), options);
+  RETURN_IF_ERROR(AllOf({survey.status(), plan.status(),
+                         survey.ok() ? CheckMemory(*survey, run) : absl::OkStatus(),
+                         CheckFree(request.destination(), run)}));
+  v1::PlanCompressionResponse response = ToProto(*plan);
+  AddShards(*survey, *plan, response);
+  response.set_memory_bytes(survey->memory_bytes);
+  response.set_estimated_seconds(SecondsFor(survey->source_bytes, backend.threads));
+  response.set_job_key(run.key());
   return response;
 }
 
 absl::StatusOr<v1::DetectSuperWeightsResponse> Handle(const v1::DetectSuperWeightsRequest& request,
                                                       JobRun& run) {
   const Backend& backend = run.backend();
-  RETURN_IF_ERROR(RequirePath("source", request.source()));
+  RETURN_IF_ERROR(MayRead("source", request.source(), run));
   ASSIGN_OR_RETURN(const DetectRequest options, FromProto(request.detection()));
-  RETURN_IF_ERROR(ReserveFor(request.source(), LoadOf(options), run));
+  RETURN_IF_ERROR(ReserveFor(request.source(), LoadOf(options), run, request.detection()));
   ASSIGN_OR_RETURN(const Detection found,
                    backend.engine.detect(run.storage(), request.source(), options, run.Context()));
   backend.metrics.SuperWeightsDetected(static_cast<int64_t>(found.super_weights.size()));
   v1::DetectSuperWeightsResponse response;
   *response.mutable_result()->mutable_detection() = ToProto(found);
   response.mutable_result()->set_detection_json(backend.engine.detection_json(found));
+  response.mutable_result()->set_job_key(run.key());
   return response;
 }
 
 absl::StatusOr<v1::EvaluateCompressionResponse> Handle(
     const v1::EvaluateCompressionRequest& request, JobRun& run) {
   const Backend& backend = run.backend();
-  RETURN_IF_ERROR(RequirePath("source", request.source()));
+  RETURN_IF_ERROR(MayRead("source", request.source(), run));
   ASSIGN_OR_RETURN(const TokenSource tokens, FromProto(request.tokens(), "tokens"));
   ASSIGN_OR_RETURN(const WindowOptions windows, FromProto(request.windows()));
   if (tokens.empty()) {
     return Error(Reason::kOptionInvalid, "tokens", "there are none", "give ids or a text");
   }
   const TokenLoad load = LoadOf(tokens, windows);
-  RETURN_IF_ERROR(ReserveFor(request.source(), load, run));
+  RETURN_IF_ERROR(ReserveFor(request.source(), load, run, request.tokens(), request.windows()));
   if (!request.against().empty()) {
-    RETURN_IF_ERROR(RequirePath("against", request.against()));
-    RETURN_IF_ERROR(ReserveFor(request.against(), load, run));
+    RETURN_IF_ERROR(MayRead("against", request.against(), run));
+    ASSIGN_OR_RETURN(const SourceSurvey against, SurveyFor(request.against(), load, run));
+    RETURN_IF_ERROR(run.Reserve(against.memory_bytes));
+    run.SetKey(KeyOfBytes(run.key(), against.fingerprint));
   }
   ASSIGN_OR_RETURN(const Evaluation evaluation,
                    backend.engine.evaluate(run.storage(), request.source(), request.against(),
                                            tokens, windows, run.Context()));
   v1::EvaluateCompressionResponse response;
   *response.mutable_result() = ToProto(evaluation);
+  response.mutable_result()->set_job_key(run.key());
   return response;
 }
 
 absl::StatusOr<v1::CompressModelResponse> Handle(const v1::CompressModelRequest& request,
                                                  JobRun& run) {
   const Backend& backend = run.backend();
-  RETURN_IF_ERROR(RequirePath("source", request.source()));
-  RETURN_IF_ERROR(RequirePath("destination", request.destination()));
+  RETURN_IF_ERROR(MayRead("source", request.source(), run));
+  RETURN_IF_ERROR(MayWrite("destination", request.destination(), run));
   ASSIGN_OR_RETURN(CompressOptions options, FromProto(request.detection(), request.quantization()));
   options.overwrite = request.overwrite();
-  RETURN_IF_ERROR(ReserveFor(request.source(), LoadOf(options), run));
+  RETURN_IF_ERROR(ReserveFor(request.source(), LoadOf(options), run, request.detection(),
+                             request.quantization()));
   ASSIGN_OR_RETURN(const CompressResult result,
                    backend.engine.compress(run.storage(), request.source(), run.storage(),
                                            request.destination(), options, run.Context()));
   run.CountCompression(result);
   v1::CompressModelResponse response;
   *response.mutable_result() = ToProto(result);
+  response.mutable_result()->set_job_key(run.key());
   return response;
 }
 
 absl::StatusOr<v1::VerifyArtifactResponse> Handle(const v1::VerifyArtifactRequest& request,
                                                   JobRun& run) {
   const Backend& backend = run.backend();
-  RETURN_IF_ERROR(RequirePath("directory", request.directory()));
+  RETURN_IF_ERROR(MayRead("directory", request.directory(), run));
+  run.SetKey(KeyOf("", request));
   ASSIGN_OR_RETURN(const VerifyReport report,
                    backend.engine.verify(run.storage(), request.directory(), run.Context()));
   if (!report.mismatches.empty()) backend.metrics.CountReason(Reason::kVerifyMismatch);
   v1::VerifyArtifactResponse response;
   *response.mutable_result() = ToProto(report);
+  response.mutable_result()->set_job_key(run.key());
   return response;
 }
 
 absl::StatusOr<v1::CreateDemoModelResponse> Handle(const v1::CreateDemoModelRequest& request,
                                                    JobRun& run) {
   const Backend& backend = run.backend();
-  RETURN_IF_ERROR(RequirePath("destination", request.destination()));
+  RETURN_IF_ERROR(MayWrite("destination", request.destination(), run));
+  run.SetKey(KeyOf("", request));
   ASSIGN_OR_RETURN(const uint64_t bytes,
                    backend.engine.write_demo_model(run.storage(), request.destination()));
   v1::CreateDemoModelResponse response;
   response.set_bytes(bytes);
+  response.set_job_key(run.key());
   return response;
 }
 

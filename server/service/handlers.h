@@ -18,6 +18,10 @@ absl::StatusOr<v1::EvaluateCompressionResponse> Handle(
     const v1::EvaluateCompressionRequest& request, JobRun& run);
 absl::StatusOr<v1::CompressModelResponse> Handle(const v1::CompressModelRequest& request,
                                                  JobRun& run);
+absl::StatusOr<v1::CompressShardResponse> Handle(const v1::CompressShardRequest& request,
+                                                 JobRun& run);
+absl::StatusOr<v1::FinalizeCompressionResponse> Handle(
+    const v1::FinalizeCompressionRequest& request, JobRun& run);
 absl::StatusOr<v1::VerifyArtifactResponse> Handle(const v1::VerifyArtifactRequest& request,
                                                   JobRun& run);
 absl::StatusOr<v1::CreateDemoModelResponse> Handle(const v1::CreateDemoModelRequest& request,

@@ -19,6 +19,7 @@
 #include "base/status.h"
 #include "grpcpp/grpcpp.h"
 #include "jobs/ticker.h"
+#include "service/call_gate.h"
 #include "service/conversion.h"
 #include "service/job_run.h"
 #include "service/status_conversion.h"
@@ -34,6 +35,13 @@ absl::StatusOr<Response> Guarded(const Work& work, JobRun& run) {
   } catch (const std::exception& exception) {
     return Error(Reason::kInternal, "job", exception.what(), "report this with the server's log");
   }
+}
+
+// A slot for the job of a call.
+inline absl::StatusOr<std::shared_ptr<JobRun>> Admit(const Backend& backend, JobKind kind,
+                                                     const grpc::ServerContextBase& context) {
+  ASSIGN_OR_RETURN(const CallOrigin origin, OriginOf(context, backend.gate));
+  return JobRun::Admit(backend, kind, origin);
 }
 
 // `Base` is grpc::ServerWriteReactor or ServerBidiReactor; `Response` has a
@@ -53,7 +61,7 @@ class JobReactor : public Base,
   // Admits the job and starts `work`, or ends the call with the refusal.
   Base* Begin(JobKind kind, Work work) {
     self_ = this->shared_from_this();
-    auto run = JobRun::Admit(backend_, kind);
+    auto run = Admit(backend_, kind, *context_);
     if (!run.ok()) {
       Complete(run.status());
       return this;
@@ -195,7 +203,7 @@ class UnaryReactor : public grpc::ServerUnaryReactor,
 
   grpc::ServerUnaryReactor* Begin(JobKind kind, Work work) {
     self_ = this->shared_from_this();
-    auto run = JobRun::Admit(backend_, kind);
+    auto run = Admit(backend_, kind, *context_);
     if (!run.ok()) {
       Finish(EndCall(*context_, run.status()));
       return this;

@@ -3,37 +3,48 @@
 #include <utility>
 
 #include "base/status.h"
+#include "format/json.h"
 #include "spdlog/spdlog.h"
 
 namespace linchpin {
 namespace {
 
-// The audit line.  Numbers and values of closed sets only, so that it needs no
-// escaping and gives nothing away.
-void Audit(JobKind kind, const absl::Status& status, double seconds, uint64_t read,
-           uint64_t written) {
-  spdlog::info(R"({{"job":"{}","result":"{}","reason":"{}","seconds":{:.3f},"bytes_read":{},)"
-               R"("bytes_written":{}}})",
+struct Amounts {
+  double seconds = 0;
+  uint64_t read = 0;
+  uint64_t written = 0;
+};
+
+// The audit line, one JSON object.  Of what callers say it holds who they are
+// and their trace alone: no path, no header, no message.
+void Audit(JobKind kind, const CallOrigin& origin, const std::string& key,
+           const absl::Status& status, const Amounts& amounts) {
+  spdlog::info(R"({{"job":"{}","result":"{}","reason":"{}","caller":{},"key":"{}","trace":"{}",)"
+               R"("seconds":{:.3f},"bytes_read":{},"bytes_written":{}}})",
                NameOf(kind), NameOf(ResultOf(status)),
-               status.ok() ? "" : InfoOf(ReasonOf(status)).name, seconds, read, written);
+               status.ok() ? "" : InfoOf(ReasonOf(status)).name,
+               Json(origin.caller.identity).dump(-1, ' ', true, Json::error_handler_t::replace),
+               key, origin.trace, amounts.seconds, amounts.read, amounts.written);
 }
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<JobRun>> JobRun::Admit(const Backend& backend, JobKind kind) {
+absl::StatusOr<std::shared_ptr<JobRun>> JobRun::Admit(const Backend& backend, JobKind kind,
+                                                      const CallOrigin& origin) {
   auto job = backend.jobs.Admit();
   if (!job.ok()) {
     backend.metrics.JobRefused(kind);
     backend.metrics.CountReason(ReasonOf(job.status()));
-    Audit(kind, job.status(), 0, 0, 0);
+    Audit(kind, origin, "", job.status(), {});
     return job.status();
   }
-  return std::shared_ptr<JobRun>(new JobRun(backend, kind, *std::move(job)));
+  return std::shared_ptr<JobRun>(new JobRun(backend, kind, origin, *std::move(job)));
 }
 
-JobRun::JobRun(const Backend& backend, JobKind kind, std::shared_ptr<Job> job)
+JobRun::JobRun(const Backend& backend, JobKind kind, CallOrigin origin, std::shared_ptr<Job> job)
     : backend_(backend),
       kind_(kind),
+      origin_(std::move(origin)),
       job_(std::move(job)),
       storage_(backend.storage.UntilStopped(job_->stop_token())) {
   backend_.metrics.JobStarted(kind_);
@@ -49,20 +60,30 @@ RunContext JobRun::Context() {
 
 absl::Status JobRun::End(absl::Status status) {
   status = job_->Outcome(std::move(status));
-  uint64_t read, written;
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
+  Amounts amounts{.seconds = seconds.count()};
   {
     std::lock_guard lock(mutex_);
     ended_ = true;
-    read = bytes_read_;
-    written = bytes_written_;
+    amounts.read = bytes_read_;
+    amounts.written = bytes_written_;
   }
   backend_.metrics.JobFinished(kind_, ResultOf(status));
   backend_.metrics.CountReason(ReasonOf(status));
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
-  Audit(kind_, status, seconds.count(), read, written);
+  Audit(kind_, origin_, key(), status, amounts);
   // Before the caller hears of it: its next call must find the slot free.
   job_->Release();
   return status;
+}
+
+void JobRun::SetKey(std::string key) {
+  std::lock_guard lock(mutex_);
+  key_ = std::move(key);
+}
+
+std::string JobRun::key() const {
+  std::lock_guard lock(mutex_);
+  return key_;
 }
 
 void JobRun::CountCompression(const CompressResult& result) {

@@ -7,10 +7,12 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "base/run_context.h"
 #include "service/backend.h"
+#include "service/call_origin.h"
 
 namespace linchpin {
 
@@ -18,11 +20,13 @@ namespace linchpin {
 class JobRun : public RunObserver {
  public:
   // Takes a slot at once or refuses: BUSY, DRAINING.
-  static absl::StatusOr<std::shared_ptr<JobRun>> Admit(const Backend& backend, JobKind kind);
+  static absl::StatusOr<std::shared_ptr<JobRun>> Admit(const Backend& backend, JobKind kind,
+                                                       const CallOrigin& origin = {});
   // A job that nobody ended counts as cancelled.
   ~JobRun() override;
 
   const Backend& backend() const { return backend_; }
+  const Caller& caller() const { return origin_.caller; }
   // What the engine is told; must not outlive this.
   RunContext Context();
   // Where paths in the call lead; what it waits for ends with the job.
@@ -38,6 +42,10 @@ class JobRun : public RunObserver {
   // the caller is to be told.  Once.
   absl::Status End(absl::Status status);
 
+  // The key of the job, once it is known: for the log and the reply.
+  void SetKey(std::string key);
+  std::string key() const;
+
   // Counts what a compression found and saved.
   void CountCompression(const CompressResult& result);
 
@@ -49,14 +57,16 @@ class JobRun : public RunObserver {
   void OnTensor(TensorAction action) override;
 
  private:
-  JobRun(const Backend& backend, JobKind kind, std::shared_ptr<Job> job);
+  JobRun(const Backend& backend, JobKind kind, CallOrigin origin, std::shared_ptr<Job> job);
 
   const Backend& backend_;
   const JobKind kind_;
+  const CallOrigin origin_;
   const std::shared_ptr<Job> job_;
   const std::unique_ptr<Storage> storage_;  // null where the backend's does
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  std::string key_;
   std::optional<Progress> progress_;
   uint64_t bytes_read_ = 0;
   uint64_t bytes_written_ = 0;

@@ -11,6 +11,7 @@
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
+#include "service/call_gate.h"
 #include "service/listen_address.h"
 #include "service/rpc_metrics.h"
 
@@ -53,6 +54,15 @@ absl::Status RefusePlaintext(const ListenAddress& address) {
                "unix:/PATH");
 }
 
+// What an address speaks.  Without TLS gRPC asks a gate only where it knows
+// that the caller is on this machine.
+std::shared_ptr<grpc::ServerCredentials> CredentialsFor(
+    const ListenAddress& address, const std::shared_ptr<grpc::ServerCredentials>& tls, bool gated) {
+  if (!address.is_unix && tls != nullptr) return tls;
+  if (!gated) return grpc::InsecureServerCredentials();
+  return grpc::experimental::LocalServerCredentials(address.is_unix ? UDS : LOCAL_TCP);
+}
+
 // A socket file appears with the mode that the mask leaves it: the owner's alone.
 class PrivateFiles {
  public:
@@ -71,13 +81,17 @@ absl::Status RpcServer::Listen(const Settings& settings, grpc::ServerBuilder& bu
   if (settings.tls.given()) {
     ASSIGN_OR_RETURN(tls, TlsCredentials(settings.tls));
   }
+  const Gate& gate = backend_.gate;
   ports.assign(settings.listen.size(), 0);
   for (size_t i = 0; i < settings.listen.size(); ++i) {
     ASSIGN_OR_RETURN(const ListenAddress address, ListenAddress::Parse(settings.listen[i]));
     const bool plaintext = address.is_unix || tls == nullptr;
     if (plaintext && !address.local()) return RefusePlaintext(address);
-    builder.AddListeningPort(address.text, plaintext ? grpc::InsecureServerCredentials() : tls,
-                             &ports[i]);
+    const auto credentials = CredentialsFor(address, tls, gate.active());
+    if (gate.active()) {
+      credentials->SetAuthMetadataProcessor(GateProcessor(gate, backend_.metrics, address.is_unix));
+    }
+    builder.AddListeningPort(address.text, credentials, &ports[i]);
   }
   return absl::OkStatus();
 }

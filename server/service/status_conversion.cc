@@ -60,6 +60,7 @@ std::string ValidUtf8(std::string_view text) {
 std::optional<std::chrono::milliseconds> RetryDelay(Reason reason) {
   if (reason == Reason::kBusy) return std::chrono::milliseconds(1000);
   if (reason == Reason::kDraining) return std::chrono::milliseconds(2000);
+  if (reason == Reason::kStorageFailed) return std::chrono::milliseconds(5000);
   return std::nullopt;
 }
 

@@ -1,4 +1,4 @@
-"""The metrics as Prometheus sees them: scraped, asked, alerted on."""
+"""The metrics as Prometheus sees them: scraped, asked, alerted on, pushed."""
 
 import json
 import re
@@ -117,3 +117,30 @@ def test_a_real_prometheus_scrapes_and_alerts(start_server, program, demo_model,
     assert eventually(lambda: ask("linchpin_build_info"))[0]["metric"]["version"]
     rules = json.loads(get(f"http://127.0.0.1:{port}/api/v1/rules"))["data"]["groups"][0]["rules"]
     assert rules and all(rule["health"] in ("ok", "unknown") for rule in rules), rules
+
+
+def test_a_command_pushes_what_it_did(program, demo_model, tmp_path):
+    port = free_port()
+    program("prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{port}")
+    url = f"http://127.0.0.1:{port}"
+    eventually(lambda: get(f"{url}/-/ready"))
+    CommandLine("--quiet", "--push-metrics", url)("compress", demo_model, tmp_path / "out")
+    page = get(f"{url}/metrics")
+    line, = (line for line in page.splitlines()
+             if line.startswith("linchpin_jobs_total{") and 'kind="compress"' in line
+             and 'result="ok"' in line)
+    assert 'job="linchpin"' in line and line.endswith(" 1")
+    assert "linchpin_compression_ratio_count" in page
+
+
+def test_a_gateway_that_is_not_there_costs_a_warning_alone(demo_model, tmp_path):
+    finished = CommandLine("--quiet", "--push-metrics", f"http://127.0.0.1:{free_port()}")(
+        "compress", demo_model, tmp_path / "out")
+    assert "Pushgateway" in finished.err
+    assert (tmp_path / "out/linchpin.json").exists()
+
+
+def test_pushing_is_for_a_server_of_ones_own(linchpin):
+    finished = linchpin.run("--endpoint", "localhost:1", "--push-metrics", "http://localhost:1",
+                            "capabilities")
+    assert finished.code == 2 and "--push-metrics" in finished.err

@@ -80,6 +80,48 @@ TEST_F(CallsTest, PlanCompression) {
   EXPECT_EQ(response.memory_bytes(), 1000U);
   EXPECT_EQ(response.group_size(), 64);
   EXPECT_EQ(response.tensors(0).name(), "model.layers.0.mlp.up_proj.weight");
+  ASSERT_EQ(response.shards_size(), 1);
+  EXPECT_EQ(response.shards(0).name(), "model.safetensors");
+  EXPECT_EQ(response.shards(0).bytes_in(), response.bytes_in());
+  EXPECT_EQ(response.shards(0).bytes_out(), response.bytes_out());
+  EXPECT_GT(response.estimated_seconds(), 0);
+}
+
+TEST_F(CallsTest, APlanTellsEveryReasonWhyItWouldFail) {
+  std::filesystem::create_directory(server_.root() + "/there");
+  fake_.set_memory(2'000'000);
+  v1::PlanCompressionRequest request;
+  request.set_source(server_.root() + "/model");
+  request.set_destination(server_.root() + "/there");
+  v1::PlanCompressionResponse response;
+  const RichError rich = RichErrorOf(stub_->PlanCompression(&context_, request, &response));
+  EXPECT_EQ(rich.info.reason(), "EXCEEDS_SERVER_LIMIT");
+  EXPECT_EQ(rich.info.metadata().at("limit_bytes"), "1000000");
+  EXPECT_THAT(rich.info.metadata().at("also_output_exists"), testing::HasSubstr("/there"));
+}
+
+// The plan's key is the job's, wherever the output goes; another job's is not.
+TEST_F(CallsTest, TheSameJobHasTheSameKeyInEveryCall) {
+  v1::PlanCompressionRequest plan;
+  plan.set_source(server_.root() + "/model");
+  const auto key_of_plan = [&] {
+    v1::PlanCompressionResponse response;
+    grpc::ClientContext context;
+    EXPECT_TRUE(stub_->PlanCompression(&context, plan, &response).ok());
+    return response.job_key();
+  };
+  const auto request = CompressRequest();
+  auto reader = stub_->CompressModel(&context_, request);
+  const auto call = ReadAll(*reader);
+  ASSERT_TRUE(call.status.ok()) << call.status.error_message();
+  const std::string key = call.last->result().job_key();
+  EXPECT_THAT(key, testing::MatchesRegex("[0-9a-f]{64}"));
+  EXPECT_EQ(key_of_plan(), key);
+  plan.mutable_quantization()->set_scale(v1::SCALE_RULE_MINMAX);
+  const std::string other = key_of_plan();
+  EXPECT_NE(other, key);
+  plan.mutable_detection()->set_proof(v1::PROOF_LEVEL_NONE);
+  EXPECT_NE(key_of_plan(), other);
 }
 
 TEST_F(CallsTest, PlanFailsAsTheCompressionWould) {
@@ -165,6 +207,40 @@ TEST_F(CallsTest, CompressModel) {
   EXPECT_EQ(server_.Metric("linchpin_jobs_total", "kind=\"compress\",result=\"ok\""), 1);
   EXPECT_EQ(server_.Metric("linchpin_compression_ratio_sum"), 4);
   EXPECT_EQ(server_.Metric("linchpin_tensors_total", "quantized"), 1);
+}
+
+TEST_F(CallsTest, CompressShardAndFinalizeCompression) {
+  v1::CompressionJob job;
+  job.set_source(server_.root() + "/model");
+  job.set_destination(server_.root() + "/out");
+  v1::PlanCompressionRequest plan;
+  plan.set_source(job.source());
+  v1::PlanCompressionResponse planned;
+  ASSERT_TRUE(stub_->PlanCompression(&context_, plan, &planned).ok());
+  job.set_job_key(planned.job_key());
+  v1::CompressShardRequest shard;
+  *shard.mutable_job() = job;
+  shard.set_index(1);
+  grpc::ClientContext shard_context, finalize_context, other_context;
+  auto reader = stub_->CompressShard(&shard_context, shard);
+  const auto call = ReadAll(*reader);
+  ASSERT_TRUE(call.status.ok()) << call.status.error_message();
+  EXPECT_TRUE(call.last->result().skipped());
+  EXPECT_EQ(call.last->result().bytes_out(), 100U);
+  EXPECT_EQ(call.last->result().job_key(), planned.job_key());
+  v1::FinalizeCompressionRequest finalize;
+  *finalize.mutable_job() = job;
+  auto last = stub_->FinalizeCompression(&finalize_context, finalize);
+  const auto finalized = ReadAll(*last);
+  ASSERT_TRUE(finalized.status.ok()) << finalized.status.error_message();
+  EXPECT_EQ(finalized.last->result().manifest_json(), "{}\n");
+  EXPECT_EQ(server_.Metric("linchpin_jobs_total", "kind=\"shard\",result=\"ok\""), 1);
+  EXPECT_EQ(server_.Metric("linchpin_jobs_total", "kind=\"finalize\",result=\"ok\""), 1);
+
+  // Other options make another job.
+  shard.mutable_job()->mutable_quantization()->set_group_size(32);
+  auto other = stub_->CompressShard(&other_context, shard);
+  EXPECT_EQ(RichErrorOf(ReadAll(*other).status).info.reason(), "SOURCE_CHANGED");
 }
 
 TEST_F(CallsTest, OverwriteIsPassedOn) {

@@ -68,10 +68,11 @@ TestCertificate MakeAuthority(const std::string& name) {
   return Sign(certificate.get(), key.get(), X509_get_subject_name(certificate.get()), key.get());
 }
 
-TestCertificate MakeCertificate(const TestCertificate& authority) {
+TestCertificate MakeCertificate(const TestCertificate& authority, const std::string& names) {
   const Key key(EVP_EC_gen("P-256"));
   const Certificate certificate = NewCertificate("localhost", key.get());
-  AddExtension(certificate.get(), NID_subject_alt_name, "DNS:localhost,IP:127.0.0.1");
+  const std::string all = "DNS:localhost,IP:127.0.0.1" + (names.empty() ? "" : "," + names);
+  AddExtension(certificate.get(), NID_subject_alt_name, all.c_str());
   const Certificate issuer(
       PEM_read_bio_X509(Reader(authority.certificate).get(), nullptr, nullptr, nullptr));
   const Key issuer_key(

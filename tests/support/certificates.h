@@ -15,7 +15,8 @@ struct TestCertificate {
 
 // A self-signed authority named `name`.
 TestCertificate MakeAuthority(const std::string& name);
-// A certificate for "localhost" that `authority` signed.
-TestCertificate MakeCertificate(const TestCertificate& authority);
+// A certificate for "localhost" that `authority` signed, with more subject
+// alternative names where given, as in "URI:spiffe://a,DNS:b".
+TestCertificate MakeCertificate(const TestCertificate& authority, const std::string& names = {});
 
 }  // namespace linchpin

@@ -18,11 +18,13 @@ struct FakeBackend {
   Metrics metrics{{"1", "2"}, {}};
   JobRunner jobs{{.slots = 1, .bytes = 1'000'000}};
   Ticker ticker{std::chrono::milliseconds(10)};
+  std::unique_ptr<Gate> gate = *Gate::Create({});
   Backend backend{.engine = engine.engine(),
                   .storage = storage,
                   .jobs = jobs,
                   .metrics = metrics,
                   .ticker = ticker,
+                  .gate = *gate,
                   .threads = 3,
                   .max_artifact_bytes = 100'000};
 };

@@ -46,10 +46,13 @@ FakeEngine::FakeEngine() {
   engine_.libtorch_version = "none";
   engine_.families = {"llama"};
   engine_.detection_json = [](const Detection&) { return R"({"fake":true})"; };
-  engine_.estimate_memory = [this](auto&&...) -> absl::StatusOr<uint64_t> {
+  engine_.survey = [this](auto&&...) -> absl::StatusOr<SourceSurvey> {
     std::lock_guard lock(mutex_);
     if (!error_.ok()) return error_;
-    return memory_;
+    return SourceSurvey{.memory_bytes = memory_,
+                        .source_bytes = source_bytes_,
+                        .fingerprint = "fingerprint",
+                        .shards = {"model.safetensors"}};
   };
   engine_.plan = [](const Storage&, const std::string&,
                     const QuantizeOptions& options) -> absl::StatusOr<Plan> {
@@ -74,6 +77,18 @@ FakeEngine::FakeEngine() {
         .loss = 2, .perplexity = 7.389, .tokens = static_cast<int64_t>(tokens.ids.size())};
     if (!against.empty()) evaluation.against = {1.5, 4.4817, 0.25};
     return evaluation;
+  };
+  engine_.compress_shard = [this](const Storage&, const ShardJob&, int index,
+                                  const RunContext& context) -> absl::StatusOr<ShardResult> {
+    RETURN_IF_ERROR(Work(context));
+    return ShardResult{.skipped = index == 1, .bytes_in = 400, .bytes_out = 100, .sha256 = "ab"};
+  };
+  engine_.finalize = [this](const Storage&, const ShardJob&, bool,
+                            const RunContext& context) -> absl::StatusOr<CompressResult> {
+    RETURN_IF_ERROR(Work(context));
+    CompressResult result;
+    result.manifest = "{}\n";
+    return result;
   };
   engine_.verify = [this](const Storage&, const std::string&,
                           const RunContext& context) -> absl::StatusOr<VerifyReport> {
@@ -154,6 +169,11 @@ void FakeEngine::ThrowOnce() {
 void FakeEngine::set_memory(uint64_t bytes) {
   std::lock_guard lock(mutex_);
   memory_ = bytes;
+}
+
+void FakeEngine::set_source_bytes(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  source_bytes_ = bytes;
 }
 
 bool FakeEngine::WaitForHeld(int count) {

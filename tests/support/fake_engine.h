@@ -29,8 +29,9 @@ class FakeEngine {
   void FailWith(absl::Status error);
   // A call throws.
   void ThrowOnce();
-  // What estimate_memory says.
+  // What a survey says.
   void set_memory(uint64_t bytes);
+  void set_source_bytes(uint64_t bytes);
 
   // Waits until `count` calls are held; false after five seconds.
   bool WaitForHeld(int count);
@@ -54,6 +55,7 @@ class FakeEngine {
   int held_ = 0;
   int stopped_ = 0;
   uint64_t memory_ = 1000;
+  uint64_t source_bytes_ = 500;
   absl::Status error_;
   CompressOptions options_;
   Engine engine_;

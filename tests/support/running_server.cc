@@ -17,6 +17,12 @@ std::unique_ptr<LocalStorage> StorageBelow(const std::string& root) {
   return *std::move(storage);
 }
 
+std::unique_ptr<Gate> OpenGate(const GateSettings& settings) {
+  auto gate = Gate::Create(settings);
+  EXPECT_TRUE(gate.ok()) << gate.status();
+  return *std::move(gate);
+}
+
 }  // namespace
 
 RunningServer::RunningServer(const Engine& engine, const RunningServerOptions& options)
@@ -26,11 +32,13 @@ RunningServer::RunningServer(const Engine& engine, const RunningServerOptions& o
              .bytes = options.memory,
              .on_change = [this](uint64_t bytes) { metrics_.SetAdmissionReserved(bytes); }}),
       ticker_(std::chrono::milliseconds(20)),
+      gate_(OpenGate(options.gate)),
       backend_{.engine = engine,
                .storage = *storage_,
                .jobs = jobs_,
                .metrics = metrics_,
                .ticker = ticker_,
+               .gate = *gate_,
                .threads = 1,
                .max_artifact_bytes = options.max_artifact_bytes,
                .idle_timeout = options.idle_timeout,

@@ -27,6 +27,7 @@ struct RunningServerOptions {
   std::chrono::milliseconds heartbeat{5'000};
   std::string listen;  // default: a unix socket in a directory of its own
   TlsFiles tls;
+  GateSettings gate;
 };
 
 // Reads and writes below root().  EXPECTs that it starts.
@@ -52,6 +53,7 @@ class RunningServer {
   Metrics metrics_;
   JobRunner jobs_;
   Ticker ticker_;
+  std::unique_ptr<Gate> gate_;
   Backend backend_;
   std::unique_ptr<RpcServer> server_;
   std::shared_ptr<grpc::Channel> channel_;

@@ -69,6 +69,21 @@ TEST(Error, IsUtf8WhateverTheNamesWere) {
   EXPECT_EQ(shown("\xf4\x90\x80\x80"), "????: x") << "past U+10FFFF";
 }
 
+TEST(Error, HidesWhatAUriMayHoldOfSecrets) {
+  const auto shown = [](std::string_view what) {
+    return std::string(Error(Reason::kInternal, what, "why").message());
+  };
+  EXPECT_EQ(shown("https://user:secret@host/a"), "https://***@host/a: why");
+  EXPECT_EQ(shown("https://a@b@host/x"), "https://***@host/x: why");
+  EXPECT_EQ(shown("https://host/a?X-Amz-Signature=secret&b=c"), "https://host/a?***: why");
+  EXPECT_EQ(shown("\"s3://b/k?secret\" and \"https://u:p@h/?q#f\""),
+            "\"s3://b/k?***\" and \"https://***@h/?***\": why");
+  for (const char* plain :
+       {"https://host/a@b", "s3://bucket/key", "a?b", "user@host", "://", "/a"}) {
+    EXPECT_EQ(shown(plain), std::string(plain) + ": why");
+  }
+}
+
 TEST(ReasonOf, KnowsStatusesMadeElsewhere) {
   EXPECT_EQ(ReasonOf(absl::OkStatus()), Reason::kUnspecified);
   EXPECT_EQ(ReasonOf(absl::CancelledError("x")), Reason::kCancelled);

@@ -11,7 +11,7 @@ TEST(IsLocalEndpoint, TrueWherePlaintextStaysOnTheMachine) {
   for (const char* endpoint :
        {"unix:/run/linchpin.sock", "unix:///run/linchpin.sock", "unix-abstract:linchpin",
         "localhost:50051", "127.0.0.1:50051", "127.8.9.10:1", "[::1]:50051", "dns:///localhost:1",
-        "dns:localhost:1", "ipv4:127.0.0.1:1", "ipv6:[::1]:1"}) {
+        "dns:localhost:1", "ipv4:127.0.0.1:1", "ipv6:[::1]:1", "ipv4:127.0.0.1:1,127.0.0.1:2"}) {
     EXPECT_TRUE(IsLocalEndpoint(endpoint)) << endpoint;
   }
 }
@@ -35,6 +35,17 @@ TEST(ConnectionOpen, NamesACertificateFileThatIsNotThere) {
   EXPECT_EQ(ReasonOf(status), "SOURCE_NOT_FOUND");
   EXPECT_NE(status.error_message().find("/nowhere/ca.pem"), std::string::npos);
   EXPECT_EQ(connection, nullptr);
+}
+
+TEST(ConnectionOpen, NamesATokenFileThatIsNotThere) {
+  ConnectionOptions options;
+  options.endpoint = "localhost:1";
+  options.token_file = "/nowhere/token";
+  Interrupts interrupts;
+  std::unique_ptr<Connection> connection;
+  const grpc::Status status = Connection::Open(options, interrupts, connection);
+  EXPECT_EQ(ReasonOf(status), "SOURCE_NOT_FOUND");
+  EXPECT_NE(status.error_message().find("/nowhere/token"), std::string::npos);
 }
 
 TEST(ConnectionOpen, DoesNotCallYet) {

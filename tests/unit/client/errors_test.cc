@@ -74,6 +74,11 @@ TEST(ErrorLine, NamesTheEndpointWhereTheConnectionFailed) {
   EXPECT_NE(line.find("[UNAVAILABLE]"), std::string::npos) << line;
 }
 
+TEST(ErrorLine, LetsTheRefusalOfACallerStandAlone) {
+  EXPECT_EQ(ErrorLine(grpc::Status(StatusCode::UNAUTHENTICATED, "caller: no token"), "host:1"),
+            "error: caller: no token [UNAUTHENTICATED]");
+}
+
 TEST(ErrorLine, IsOneLineWhateverTheServerSends) {
   const std::string line = ErrorLine(grpc::Status(StatusCode::INTERNAL, "a\nb\x1b[2J"), "h");
   EXPECT_EQ(line.find_first_of("\n\x1b"), std::string::npos);

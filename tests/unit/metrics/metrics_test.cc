@@ -82,7 +82,8 @@ TEST_F(MetricsTest, EverySeriesStandsAtZeroFromTheStart) {
   for (const char* kind : {"digest_mismatch", "source_changed", "verify_mismatch"}) {
     EXPECT_EQ(Get("linchpin_integrity_failures_total", {kind}), 0);
   }
-  for (const char* reason : {"path_not_allowed", "format_refused"}) {
+  for (const char* reason :
+       {"path_not_allowed", "format_refused", "unauthenticated", "policy_refused"}) {
     EXPECT_EQ(Get("linchpin_security_rejections_total", {reason}), 0);
   }
   for (const char* name :

@@ -27,17 +27,19 @@ MemoryStorage Model(int64_t rows) {
 }
 
 TEST(MemoryEstimateTest, GrowsWithTheLargestLayerNotWithTheModel) {
-  const auto small = EstimateMemory(Model(1024), "/m", 1);
-  const auto large = EstimateMemory(Model(2048), "/m", 1);
+  const auto small = SurveySource(Model(1024), "/m", 1);
+  const auto large = SurveySource(Model(2048), "/m", 1);
   ASSERT_TRUE(small.ok()) << small.status();
   ASSERT_TRUE(large.ok()) << large.status();
   // 2 x 1024 more rows of 64 in the largest layer: float32, and once as stored.
-  EXPECT_EQ(*large - *small, 2 * 1024 * 64 * (4 + 2));
+  EXPECT_EQ(large->memory_bytes - small->memory_bytes, 2 * 1024 * 64 * (4 + 2));
+  EXPECT_EQ(small->source_bytes, (4096 + 3 * 1024) * 64 * 2U);
 }
 
 TEST(MemoryEstimateTest, GrowsWithThreads) {
   const MemoryStorage storage = Model(64);
-  EXPECT_GT(*EstimateMemory(storage, "/m", 8), *EstimateMemory(storage, "/m", 1) + 64 * kMiB);
+  EXPECT_GT(SurveySource(storage, "/m", 8)->memory_bytes,
+            SurveySource(storage, "/m", 1)->memory_bytes + 64 * kMiB);
 }
 
 // What is stored in blocks of 34 bytes is computed with as 32 float32.
@@ -49,9 +51,9 @@ TEST(MemoryEstimateTest, QuantizedTensorsCountAsWhatTheyAreDecodedTo) {
         {"blk.0.ffn_down.weight", {rows, 32}, 8, std::string(static_cast<size_t>(rows) * 34, 'q')});
     MemoryStorage storage;
     storage.Put("/m.gguf", ToBytes(GgufFile(TinyGgufPairs(), tensors)));
-    const auto bytes = EstimateMemory(storage, "/m.gguf", 1);
-    EXPECT_TRUE(bytes.ok()) << bytes.status();
-    return bytes.value_or(0);
+    const auto survey = SurveySource(storage, "/m.gguf", 1);
+    EXPECT_TRUE(survey.ok()) << survey.status();
+    return survey.value_or(SourceSurvey{}).memory_bytes;
   };
   EXPECT_EQ(estimate(2048) - estimate(1024), 1024U * (32 * 4 + 34));
 }
@@ -62,7 +64,7 @@ TEST(MemoryEstimateTest, GrowsWithWhatIsRun) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "/m", {.hidden = 512, .intermediate = 512});
   const auto estimate = [&](const TokenLoad& load) {
-    return *EstimateMemory(storage, "/m", 1, load);
+    return SurveySource(storage, "/m", 1, load)->memory_bytes;
   };
   const uint64_t nothing = estimate({});
   EXPECT_EQ(estimate({.prompt = 1000}) - nothing, 1000U * 512 * 4 * 2 * 3);
@@ -102,8 +104,7 @@ TEST(MemoryEstimateTest, TokensBesideTheDetectionCount) {
 }
 
 TEST(MemoryEstimateTest, SourceErrorsPass) {
-  EXPECT_EQ(ReasonOf(EstimateMemory(MemoryStorage(), "/none", 1).status()),
-            Reason::kSourceNotFound);
+  EXPECT_EQ(ReasonOf(SurveySource(MemoryStorage(), "/none", 1).status()), Reason::kSourceNotFound);
 }
 
 }  // namespace

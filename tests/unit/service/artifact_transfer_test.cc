@@ -60,6 +60,7 @@ TEST_F(ArtifactTransferTest, SendsTheOutputBackInChunks) {
                   .jobs = roomy,
                   .metrics = fake_.metrics,
                   .ticker = fake_.ticker,
+                  .gate = *fake_.gate,
                   .max_artifact_bytes = 10 * kChunkBytes};
   auto run = *JobRun::Admit(backend, JobKind::kArtifact);
   std::string large;

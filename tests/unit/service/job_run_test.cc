@@ -1,10 +1,15 @@
 #include "service/job_run.h"
 
+#include <algorithm>
+#include <sstream>
 #include <string>
 
 #include "base/status.h"
+#include "format/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "spdlog/sinks/ostream_sink.h"
+#include "spdlog/spdlog.h"
 #include "tests/support/fake_backend.h"
 
 namespace linchpin {
@@ -43,6 +48,30 @@ TEST(JobRun, ErrorsAreCountedByReason) {
   EXPECT_THAT(
       fake.metrics.Text(),
       testing::HasSubstr("linchpin_security_rejections_total{reason=\"path_not_allowed\"} 1"));
+}
+
+// What a caller says of itself cannot break out of the line.
+TEST(JobRun, TheAuditLineIsOneObjectOfJsonWhateverTheCallerIsCalled) {
+  std::ostringstream text;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+      "audit", std::make_shared<spdlog::sinks::ostream_sink_mt>(text)));
+  spdlog::set_pattern("%v");
+  FakeBackend fake;
+  const std::string name = "certificate:a\",\"result\":\"ok\"\n{\xff";
+  auto run = *JobRun::Admit(fake.backend, JobKind::kVerify,
+                            {.caller = {.identity = name}, .trace = "0af7651916cd43dd"});
+  run->End(Error(Reason::kPathNotAllowed, "/secret", "no")).IgnoreError();
+  spdlog::set_default_logger(before);
+  const std::string line = text.str();
+  EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1);
+  EXPECT_EQ(line.find("secret"), std::string::npos);
+  const Json audit = Json::parse(line);
+  EXPECT_EQ(audit["job"], "verify");
+  EXPECT_EQ(audit["result"], "failed");
+  EXPECT_EQ(audit["reason"], "PATH_NOT_ALLOWED");
+  EXPECT_EQ(audit["trace"], "0af7651916cd43dd");
+  EXPECT_THAT(audit["caller"].get<std::string>(), testing::StartsWith("certificate:a\",\""));
 }
 
 TEST(JobRun, OneThatNobodyEndedCountsAsCancelled) {

@@ -19,7 +19,8 @@ TEST(StatusConversion, EveryReasonTravelsWithItsCodeAndName) {
     const RichError rich = RichErrorOf(status);
     EXPECT_EQ(rich.info.reason(), info.name);
     EXPECT_EQ(rich.info.domain(), "linchpin");
-    const bool passes = info.reason == Reason::kBusy || info.reason == Reason::kDraining;
+    const bool passes = info.code == absl::StatusCode::kUnavailable ||
+                        info.code == absl::StatusCode::kResourceExhausted;
     EXPECT_EQ(rich.retry.has_value(), passes) << info.name;
   }
 }

@@ -1,0 +1,40 @@
+// What a call names, and whether its caller may have it.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "service/job_run.h"
+#include "service/request_key.h"
+
+namespace linchpin {
+
+// Whether the caller may read, or write, what a field of its request names:
+// OPTION_INVALID, PATH_NOT_ALLOWED.
+absl::Status MayRead(std::string_view field, const std::string& path, const JobRun& run);
+absl::Status MayWrite(std::string_view field, const std::string& path, const JobRun& run);
+
+// What a job over `source` costs, as far as the caller may cause it: the errors
+// of SurveySource, POLICY_REFUSED.
+absl::StatusOr<SourceSurvey> SurveyFor(const std::string& source, const TokenLoad& load,
+                                       const JobRun& run);
+
+// The same.  From here on the job has its key, of the source and the options.
+template <class... Options>
+absl::StatusOr<SourceSurvey> Survey(const std::string& source, const TokenLoad& load, JobRun& run,
+                                    const Options&... options) {
+  ASSIGN_OR_RETURN(SourceSurvey survey, SurveyFor(source, load, run));
+  run.SetKey(KeyOf(survey.fingerprint, options...));
+  return survey;
+}
+
+// Besides, reserves what the forward pass over `source` needs; its headers and `load` say.
+template <class... Options>
+absl::Status ReserveFor(const std::string& source, const TokenLoad& load, JobRun& run,
+                        const Options&... options) {
+  ASSIGN_OR_RETURN(const SourceSurvey survey, Survey(source, load, run, options...));
+  return run.Reserve(survey.memory_bytes);
+}
+
+}  // namespace linchpin

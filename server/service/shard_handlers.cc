@@ -1,0 +1,64 @@
+// The calls of a compression in parts.
+#include <string>
+
+#include "base/status.h"
+#include "service/conversion.h"
+#include "service/handlers.h"
+#include "service/job_source.h"
+
+namespace linchpin {
+namespace {
+
+// The job of a call, if it is still the one that was planned, with the memory
+// that its source asks for.
+absl::StatusOr<ShardJob> BeginPart(const v1::CompressionJob& job, JobRun& run) {
+  RETURN_IF_ERROR(MayRead("job.source", job.source(), run));
+  RETURN_IF_ERROR(MayWrite("job.destination", job.destination(), run));
+  ShardJob part{.source = job.source(),
+                .destination = job.destination(),
+                .key = job.job_key(),
+                .detection_json = job.detection_json()};
+  ASSIGN_OR_RETURN(part.quantize, FromProto(job.quantization()));
+  RETURN_IF_ERROR(ReserveFor(job.source(), TokenLoad{}, run, job.detection(), job.quantization()));
+  if (run.key() != job.job_key()) {
+    return Error(Reason::kSourceChanged, "job.job_key",
+                 "source, options or version are not those of the job that was planned",
+                 "plan the job again");
+  }
+  // Shards stand beside the destination.
+  RETURN_IF_ERROR(MayWrite("job.destination", ShardDirectory(part, 0), run));
+  return part;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::CompressShardResponse> Handle(const v1::CompressShardRequest& request,
+                                                 JobRun& run) {
+  ASSIGN_OR_RETURN(const ShardJob job, BeginPart(request.job(), run));
+  ASSIGN_OR_RETURN(
+      const ShardResult shard,
+      run.backend().engine.compress_shard(run.storage(), job, request.index(), run.Context()));
+  v1::CompressShardResponse response;
+  v1::ShardResult& result = *response.mutable_result();
+  result.set_skipped(shard.skipped);
+  result.set_bytes_in(shard.bytes_in);
+  result.set_bytes_out(shard.bytes_out);
+  result.set_sha256(shard.sha256);
+  result.set_job_key(run.key());
+  return response;
+}
+
+absl::StatusOr<v1::FinalizeCompressionResponse> Handle(
+    const v1::FinalizeCompressionRequest& request, JobRun& run) {
+  ASSIGN_OR_RETURN(const ShardJob job, BeginPart(request.job(), run));
+  ASSIGN_OR_RETURN(
+      const CompressResult result,
+      run.backend().engine.finalize(run.storage(), job, request.overwrite(), run.Context()));
+  run.CountCompression(result);
+  v1::FinalizeCompressionResponse response;
+  *response.mutable_result() = ToProto(result);
+  response.mutable_result()->set_job_key(run.key());
+  return response;
+}
+
+}  // namespace linchpin
