@@ -43,6 +43,12 @@ absl::Status CheckFree(const std::string& destination, const JobRun& run) {
   return run.storage().CreateDirectory(destination, /*overwrite=*/false).status();
 }
 
+// A donor is read like a source.
+absl::Status MayReadDonor(const QuantizeOptions& options, const JobRun& run) {
+  if (options.gguf_donor.empty()) return absl::OkStatus();
+  return MayRead("quantization.gguf_donor", options.gguf_donor, run);
+}
+
 void AddShards(const SourceSurvey& survey, const linchpin::Plan& plan,
                v1::PlanCompressionResponse& response) {
   for (const std::string& name : survey.shards) response.add_shards()->set_name(ValidUtf8(name));
@@ -82,6 +88,7 @@ absl::StatusOr<v1::PlanCompressionResponse> Handle(const v1::PlanCompressionRequ
   const Backend& backend = run.backend();
   RETURN_IF_ERROR(MayRead("source", request.source(), run));
   ASSIGN_OR_RETURN(const QuantizeOptions options, FromProto(request.quantization()));
+  RETURN_IF_ERROR(MayReadDonor(options, run));
   ASSIGN_OR_RETURN(const DetectRequest detect, FromProto(request.detection()));
   const auto survey =
       Survey(request.source(), LoadOf(detect), run, request.detection(), request.quantization());
@@ -145,6 +152,7 @@ absl::StatusOr<v1::CompressModelResponse> Handle(const v1::CompressModelRequest&
   RETURN_IF_ERROR(MayRead("source", request.source(), run));
   RETURN_IF_ERROR(MayWrite("destination", request.destination(), run));
   ASSIGN_OR_RETURN(CompressOptions options, FromProto(request.detection(), request.quantization()));
+  RETURN_IF_ERROR(MayReadDonor(options.quantize, run));
   options.overwrite = request.overwrite();
   RETURN_IF_ERROR(ReserveFor(request.source(), LoadOf(options), run, request.detection(),
                              request.quantization()));

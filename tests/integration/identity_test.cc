@@ -139,6 +139,23 @@ TEST_F(IdentityTest, ThePolicyBoundsMethodsPathsAndSizes) {
   EXPECT_EQ(large.info.metadata().at("limit_bytes"), "1000");
 }
 
+TEST_F(IdentityTest, TheDonorOfAGgufFileIsBoundByThePolicyAsTheSourceIs) {
+  RunningServer server(fake_.engine(), {.gate = WithTokens(R"({"identities": {
+      "token:reader": {"rpcs": ["PlanCompression"], "sources": ["/allowed"]}}})")});
+  const auto plan = [&](const std::string& donor) {
+    const auto context = Context("reader");
+    v1::PlanCompressionRequest request;
+    v1::PlanCompressionResponse response;
+    request.set_source("/allowed/model");
+    request.mutable_quantization()->set_format(v1::OUTPUT_FORMAT_GGUF);
+    request.mutable_quantization()->set_scheme(v1::SCHEME_Q4_1);
+    request.mutable_quantization()->set_gguf_donor(donor);
+    return server.stub()->PlanCompression(context.get(), request, &response);
+  };
+  EXPECT_TRUE(plan("/allowed/donor.gguf").ok());
+  EXPECT_EQ(RichErrorOf(plan("/secret/donor.gguf")).info.reason(), "PATH_NOT_ALLOWED");
+}
+
 TEST_F(IdentityTest, AnUploadIsHeldToTheSizeThatThePolicyGives) {
   RunningServer server(fake_.engine(), {.gate = WithTokens(R"({"identities": {
       "token:small": {"max_job_bytes": 10}}})")});
