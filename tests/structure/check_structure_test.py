@@ -173,6 +173,13 @@ class CheckStructureTest(unittest.TestCase):
         self.write("server/base/a.h", "// `config.json` as data.\n#pragma once\n")
         self.assertEqual(self.found(), [])
 
+    def test_a_header_that_is_read_once_per_instruction_set_needs_no_pragma_once(self):
+        toggling = "// Does one thing.\n#if defined(X) == defined(HWY_TARGET_TOGGLE)\n"
+        self.write("server/base/a-inl.h", toggling)
+        self.assertEqual(self.found(), [])
+        self.write("server/base/b-inl.h", "// Does one thing.\n")
+        self.expect("server/base/b-inl.h", "header", "#pragma once")
+
     def test_header_without_pragma_once(self):
         self.write("server/base/a.h", "// Does one thing. #pragma once\n")
         self.expect("server/base/a.h", "header", "#pragma once")

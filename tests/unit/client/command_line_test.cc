@@ -96,8 +96,12 @@ TEST(CommandLine, ListsTheChoicesForAnUnknownValue) {
       {{"compress", "m", "o", "--preserve", "hope"}, "{tensor,scale,none,lora,restore}"},
       {{"plan", "m", "--group-size", "100"}, "{auto,32,64,128,channel}"},
       {{"detect", "m", "--proof", "half"}, "{none,joint,full}"},
-      {{"nope"}, "{capabilities,demo-model,plan,detect,compress,evaluate,verify}"},
-      {{}, "{capabilities,demo-model,plan,detect,compress,evaluate,verify}"},
+      {{"nope"},
+       "{capabilities,demo-model,plan,detect,compress,compress-shard,compress-shards,"
+       "finalize,evaluate,verify}"},
+      {{},
+       "{capabilities,demo-model,plan,detect,compress,compress-shard,compress-shards,"
+       "finalize,evaluate,verify}"},
   };
   for (const auto& [arguments, choices] : kCases) {
     const Parsed parsed = Parse(arguments);

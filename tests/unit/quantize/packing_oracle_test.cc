@@ -211,7 +211,7 @@ TEST_P(SchemeOracle, StoresWhatCompressedTensorsStores) {
   row.scale_dtype = weight.info.dtype;
   row.group_size = c.group_size < 0 ? weight.info.shape[1] : c.group_size;
   row.outputs = PackedTensors(row);
-  const auto encoder = MakeEncoder(row, nullptr);
+  const auto encoder = MakeEncoder(QuantizeOptions(), row, nullptr);
   std::vector<std::vector<std::byte>> bytes;
   EXPECT_EQ(encoder->Encode(0, weight.info.shape[0], weight.bytes.data(), bytes).first_non_finite,
             -1);
