@@ -108,7 +108,7 @@ def test_health_answers_while_all_cores_compute(start_server, smollm2):
     linchpin = CommandLine("--quiet", "--endpoint", server.endpoint)
     text = model.parent / "words.txt"
     text.write_text("the quick brown fox jumps over the lazy dog " * 2000)
-    jobs = [linchpin.start("evaluate", model, "--text-file", text, "--windows", "8")
+    jobs = [linchpin.start("evaluate", model, "--text-file", text, "--windows", "48")
             for _ in range(2)]
     try:
         wait_for(lambda: server.metrics()['linchpin_jobs_in_progress{kind="evaluate"}'] == 2, 60)
