@@ -247,11 +247,3 @@ def test_a_text_is_read_with_the_vocabulary_of_the_file(linchpin):
     ours = linchpin("detect", smollm2_gguf(), *text).json
     theirs = linchpin("detect", smollm2("f32"), *text).json
     assert_close(ours["layers"], theirs["layers"])
-
-
-def test_compressing_is_refused(linchpin, tmp_path):
-    result = linchpin.run("compress", smollm2_gguf(), tmp_path / "out")
-    assert result.code == 42
-    assert "FEATURE_UNSUPPORTED" in result.error
-    assert "give the safetensors checkpoint" in result.error
-    assert not (tmp_path / "out").exists()
