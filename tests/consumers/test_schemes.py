@@ -81,11 +81,14 @@ def loss_in_transformers(directory, ids, unpack):
     return torch.nn.functional.cross_entropy(logits, tokens[0, 1:]).item()
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("family", FAMILIES)
+# transformers 5 fuses experts on loading and reads neither of these there.
+NOT_FOR_EXPERTS = ("asymmetric", "w8a8")
+
+
+@pytest.mark.parametrize("family, scheme", [
+    (family, scheme) for family in FAMILIES for scheme in SCHEMES
+    if not (family in EXPERTS and scheme in NOT_FOR_EXPERTS)])
 def test_consumers_read_what_we_wrote(linchpin, shared, tmp_path, family, scheme):
-    if family in EXPERTS and scheme in ("asymmetric", "w8a8"):
-        pytest.skip("transformers 5 fuses experts on loading and reads neither of these there")
     source = shared / "oracles/families" / family
     out = tmp_path / "out"
     linchpin("compress", source, out, *SCHEMES[scheme])
