@@ -1,6 +1,5 @@
 """Kills, two writers, a full disk, a long run: nothing partial is seen, and a retry gives the same."""
 
-import hashlib
 import os
 import pathlib
 import random
@@ -15,13 +14,8 @@ import pytest
 
 from conftest import ROOT, CommandLine
 from e2e.soak import descriptors, settled, soak
+from support.directories import digests
 from support.foreign_client import CHUNK, ForeignClient, reason_of
-
-
-def digests(directory):
-    """{file: digest} of a directory."""
-    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
 def remote(server):
@@ -105,13 +99,13 @@ def test_a_job_that_outlasts_the_drain_leaves_nothing(start_server, checkpoint, 
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_a_client_killed_while_it_uploads_holds_nothing(start_server, checkpoint):
+def test_a_client_killed_while_it_uploads_holds_nothing(start_server, checkpoint, tmp_path):
     server = start_server()
     with ForeignClient(server.endpoint) as client:
         client.call("GetCapabilities")
     before = descriptors(server.process.pid)
     for pause in (0.05, 0.15, 0.3, 0.6):
-        job = remote(server).start("compress", checkpoint, checkpoint / "never", "--upload")
+        job = remote(server).start("compress", checkpoint, tmp_path / f"out-{pause}", "--upload")
         time.sleep(pause)
         job.kill()
         job.communicate()

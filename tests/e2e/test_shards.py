@@ -1,6 +1,5 @@
 """A compression in parts: many workers, killed at random, write what one process writes."""
 
-import hashlib
 import json
 import random
 import subprocess
@@ -11,11 +10,7 @@ import time
 import pytest
 
 from conftest import ROOT, CommandLine, Server
-
-
-def digests(directory):
-    return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(directory.rglob("*")) if path.is_file()}
+from support.directories import digests
 
 
 @pytest.fixture(name="checkpoint", scope="module")
