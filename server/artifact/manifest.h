@@ -12,7 +12,8 @@
 #include <string_view>
 #include <vector>
 
-#include "artifact/compressed_tensors.h"
+#include "artifact/artifact_writer.h"
+#include "artifact/manifest_claims.h"
 #include "detect/detection.h"
 #include "format/json.h"
 #include "quantize/plan.h"

@@ -11,6 +11,8 @@
 
 namespace linchpin {
 
+inline constexpr std::string_view kManifestName = "linchpin.json";
+
 struct TensorClaim {
   std::string name;  // of the source tensor
   bool quantized = false;

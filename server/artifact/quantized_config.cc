@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "artifact/compressed_tensors.h"
+#include "artifact/quantized_config.h"
 #include "base/status.h"
 
 namespace linchpin {

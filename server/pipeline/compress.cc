@@ -7,7 +7,7 @@
 #include <tuple>
 #include <utility>
 
-#include "artifact/compressed_tensors.h"
+#include "artifact/artifact_writer.h"
 #include "artifact/digest.h"
 #include "base/status.h"
 #include "checkpoint/checkpoint.h"
@@ -157,9 +157,8 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
     plan.notes.push_back(fmt::format("metadata and tokenizer are those of {}",
                                      LastComponent(options.quantize.gguf_donor)));
   }
-  ASSIGN_OR_RETURN(
-      const ArtifactRecord artifact,
-      WriteCompressedTensors(checkpoint, plan, *output, context, &importance, pattern.get()));
+  ASSIGN_OR_RETURN(const ArtifactRecord artifact,
+                   WriteArtifact(checkpoint, plan, *output, context, &importance, pattern.get()));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files, digest.Take());
   RETURN_IF_ERROR(checkpoint.CheckUnchanged());
 

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "artifact/compressed_tensors.h"
+#include "artifact/artifact_writer.h"
 #include "artifact/digest.h"
 #include "artifact/manifest.h"
 #include "artifact/manifest_claims.h"
@@ -127,8 +127,7 @@ absl::StatusOr<std::vector<FileRecord>> WriteSideFiles(const OpenShardJob& open,
     return true;
   };
   PartialOutput partial(output, beside);
-  ASSIGN_OR_RETURN(ArtifactRecord record,
-                   WriteCompressedTensors(open.checkpoint, none, partial, context));
+  ASSIGN_OR_RETURN(ArtifactRecord record, WriteArtifact(open.checkpoint, none, partial, context));
   std::erase_if(record.files, [&](const FileRecord& file) { return !beside(file.name); });
   if (!open.checkpoint.has_index()) return std::move(record.files);
   const std::string index = IndexText(open);

@@ -3,7 +3,7 @@
 #include <memory>
 #include <utility>
 
-#include "artifact/compressed_tensors.h"
+#include "artifact/artifact_writer.h"
 #include "artifact/digest.h"
 #include "artifact/manifest.h"
 #include "artifact/partial_output.h"
@@ -40,8 +40,7 @@ absl::StatusOr<Json> WriteShard(const OpenShardJob& open, const ShardJob& job, i
   const std::string name = open.OutputName(index);
   const Plan part = open.PartOf(index);
   PartialOutput partial(output, [&](std::string_view file) { return file == name; });
-  ASSIGN_OR_RETURN(ArtifactRecord artifact,
-                   WriteCompressedTensors(open.checkpoint, part, partial, context));
+  ASSIGN_OR_RETURN(ArtifactRecord artifact, WriteArtifact(open.checkpoint, part, partial, context));
   std::erase_if(artifact.files, [&](const FileRecord& file) { return file.name != name; });
   ASSIGN_OR_RETURN(const FileRecord source, DigestShard(open.checkpoint, index, context));
   const Detection none;

@@ -44,8 +44,7 @@ absl::Status WriteArtifact(MemoryStorage& storage, const std::string& source,
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
   ASSIGN_OR_RETURN(const Plan plan, MakePlan(checkpoint, options, super_weights));
   ASSIGN_OR_RETURN(const auto output, storage.CreateDirectory(destination, false));
-  ASSIGN_OR_RETURN(const ArtifactRecord record,
-                   WriteCompressedTensors(checkpoint, plan, *output, context));
+  ASSIGN_OR_RETURN(const ArtifactRecord record, WriteArtifact(checkpoint, plan, *output, context));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files,
                    DigestCheckpoint(checkpoint, {.stop = context.stop}));
   const Detection detection = SomeDetection();

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "artifact/compressed_tensors.h"
+#include "artifact/artifact_writer.h"
 #include "artifact/lora_adapter.h"
 #include "artifact/shard_files.h"
 #include "base/status.h"
@@ -43,7 +43,7 @@ class GgufOutputTest : public ::testing::Test {
                      MakePlan(*source_, options, super_weights, nullptr, &*pattern_));
     ASSIGN_OR_RETURN(const auto output, storage_.CreateDirectory("out", true));
     ASSIGN_OR_RETURN(ArtifactRecord record,
-                     WriteCompressedTensors(*source_, plan, *output, {}, nullptr, &*pattern_));
+                     WriteArtifact(*source_, plan, *output, {}, nullptr, &*pattern_));
     RETURN_IF_ERROR(output->Commit());
     return record;
   }

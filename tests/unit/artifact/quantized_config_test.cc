@@ -1,7 +1,7 @@
 #include <string>
 
 #include "absl/strings/str_split.h"
-#include "artifact/compressed_tensors.h"
+#include "artifact/quantized_config.h"
 #include "base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

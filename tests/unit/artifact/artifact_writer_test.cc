@@ -1,4 +1,4 @@
-#include "artifact/compressed_tensors.h"
+#include "artifact/artifact_writer.h"
 
 #include <limits>
 #include <map>
@@ -49,7 +49,7 @@ std::map<std::string, std::string> FilesOf(const TinyCheckpoint& tiny,
   return files;
 }
 
-TEST(WriteCompressedTensorsTest, AWholeModelDirectoryComesOut) {
+TEST(WriteArtifactTest, AWholeModelDirectoryComesOut) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "in", {.shards = 2});
   ASSERT_TRUE(WriteArtifact(storage, "in", "out", {}, {}).ok());
@@ -72,7 +72,7 @@ TEST(WriteCompressedTensorsTest, AWholeModelDirectoryComesOut) {
   EXPECT_EQ(index->weight_map.size(), output->tensors().size());
 }
 
-TEST(WriteCompressedTensorsTest, TensorsAreWhatThePlanSays) {
+TEST(WriteArtifactTest, TensorsAreWhatThePlanSays) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "in");
   ASSERT_TRUE(WriteArtifact(storage, "in", "out", {}, {}).ok());
@@ -100,7 +100,7 @@ TEST(WriteCompressedTensorsTest, TensorsAreWhatThePlanSays) {
   EXPECT_THAT(dimensions, ElementsAre(160, 64));
 }
 
-TEST(WriteCompressedTensorsTest, EveryWeightIsWithinAboutHalfAStep) {
+TEST(WriteArtifactTest, EveryWeightIsWithinAboutHalfAStep) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "in", {.layers = 1});
   ASSERT_TRUE(WriteArtifact(storage, "in", "out", {.scale = ScaleRule::kMinMax}, {}).ok());
@@ -120,7 +120,7 @@ TEST(WriteCompressedTensorsTest, EveryWeightIsWithinAboutHalfAStep) {
   }
 }
 
-TEST(WriteCompressedTensorsTest, MetadataIsKeptAndSaysPt) {
+TEST(WriteArtifactTest, MetadataIsKeptAndSaysPt) {
   MemoryStorage storage;
   PutTinyCheckpoint(
       storage, "in",
@@ -133,7 +133,7 @@ TEST(WriteCompressedTensorsTest, MetadataIsKeptAndSaysPt) {
                                                 {"format", "pt"}}));
 }
 
-TEST(WriteCompressedTensorsTest, TheSameBytesForAnyNumberOfThreads) {
+TEST(WriteArtifactTest, TheSameBytesForAnyNumberOfThreads) {
   const std::vector<PinnedWeight> weights = {{{kDown1, 3, 77}, 0.5F}};
   const auto one = FilesOf({.shards = 3}, {}, weights, 1);
   EXPECT_EQ(one.size(), 8U);
@@ -142,49 +142,13 @@ TEST(WriteCompressedTensorsTest, TheSameBytesForAnyNumberOfThreads) {
   }
 }
 
-class PreservedWeights : public ::testing::TestWithParam<DType> {};
-
-TEST_P(PreservedWeights, ComeBackBitForBit) {
-  const float value = GetParam() == DType::kF32 ? 0.300001F : 0.30078125F;
-  TinyCheckpoint tiny{.dtype = GetParam()};
-  tiny.edit = [value](TensorFixture& tensor) {
-    if (tensor.info.name == kDown1) SetElement(tensor, 3, 77, value);
-  };
-  const std::pair<Preserve, std::string> cases[] = {
-      {Preserve::kTensor, "tensor"}, {Preserve::kScale, "scale"}, {Preserve::kNone, "none"}};
-  for (const auto& [preserve, how] : cases) {
-    MemoryStorage storage;
-    PutTinyCheckpoint(storage, "in", tiny);
-    const absl::StatusOr<Checkpoint> in = Checkpoint::Open(storage, "in");
-    const QuantizeOptions options{.scale = ScaleRule::kMinMax, .preserve = preserve};
-    const absl::StatusOr<Plan> plan = MakePlan(*in, options, {{{kDown1, 3, 77}, value}});
-    ASSERT_TRUE(plan.ok()) << plan.status();
-    const auto output = storage.CreateDirectory("out", false);
-    ASSERT_TRUE(output.ok());
-    const absl::StatusOr<ArtifactRecord> record = WriteCompressedTensors(*in, *plan, **output, {});
-    ASSERT_TRUE(record.ok()) << record.status();
-    ASSERT_EQ(record->kept.size(), 1U);
-    EXPECT_EQ(record->kept[0].how, how);
-    EXPECT_EQ(record->kept[0].exact, preserve != Preserve::kNone) << how;
-    EXPECT_EQ(record->kept[0].stored_value == value, preserve != Preserve::kNone);
-    // Read from the committed files it is the same.
-    ASSERT_TRUE((*output)->Commit().ok());
-    const absl::StatusOr<Checkpoint> out = Checkpoint::Open(storage, "out");
-    ASSERT_TRUE(out.ok());
-    EXPECT_EQ(*ReadBack(*out, {kDown1, 3, 77}), record->kept[0].stored_value);
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(DTypes, PreservedWeights,
-                         ::testing::Values(DType::kBF16, DType::kF16, DType::kF32));
-
-TEST(WriteCompressedTensorsTest, RecordsSayWhatWasLost) {
+TEST(WriteArtifactTest, RecordsSayWhatWasLost) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "in", {.layers = 1});
   const absl::StatusOr<Checkpoint> in = Checkpoint::Open(storage, "in");
   const absl::StatusOr<Plan> plan = MakePlan(*in, {}, {});
   const auto output = storage.CreateDirectory("out", false);
-  const absl::StatusOr<ArtifactRecord> record = WriteCompressedTensors(*in, *plan, **output, {});
+  const absl::StatusOr<ArtifactRecord> record = WriteArtifact(*in, *plan, **output, {});
   ASSERT_TRUE(record.ok());
   ASSERT_EQ(record->tensors.size(), plan->rows.size());
   for (size_t i = 0; i < record->tensors.size(); ++i) {
@@ -201,7 +165,7 @@ TEST(WriteCompressedTensorsTest, RecordsSayWhatWasLost) {
   EXPECT_EQ(record->tensors[0].sha256, Sha256Hex(TinyTensors({.layers = 1})[0].bytes));
 }
 
-TEST(WriteCompressedTensorsTest, ANonFiniteWeightIsNamed) {
+TEST(WriteArtifactTest, ANonFiniteWeightIsNamed) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::tuple<std::string, float, std::string> cases[] = {
       {kUp0, nan, "the weight at [5, 33] is NaN"},
@@ -251,7 +215,7 @@ class Stopper : public RunObserver {
   int calls_ = 0;
 };
 
-TEST(WriteCompressedTensorsTest, CancelledItLeavesNothing) {
+TEST(WriteArtifactTest, CancelledItLeavesNothing) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "in");
   for (const int after : {1, 5, 20, 22}) {
@@ -263,7 +227,7 @@ TEST(WriteCompressedTensorsTest, CancelledItLeavesNothing) {
   }
 }
 
-TEST(WriteCompressedTensorsTest, TellsItsObserver) {
+TEST(WriteArtifactTest, TellsItsObserver) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "in");
   Stopper stopper(-1);
@@ -273,15 +237,7 @@ TEST(WriteCompressedTensorsTest, TellsItsObserver) {
   EXPECT_THAT(stopper.tensors, ElementsAre(13, 1, 6));
 }
 
-TEST(WriteCompressedTensorsTest, TheManifestOfAnEarlierRunIsNotCarriedOver) {
-  MemoryStorage storage;
-  PutTinyCheckpoint(storage, "in");
-  storage.Put("in/linchpin.json", ToBytes("{}"));
-  ASSERT_TRUE(WriteArtifact(storage, "in", "out", {}, {}).ok());
-  EXPECT_THAT(ToText(storage.Get("out/linchpin.json")), HasSubstr("manifest_version"));
-}
-
-TEST(WriteCompressedTensorsTest, ASingleFileOfAnyNameBecomesModelSafetensors) {
+TEST(WriteArtifactTest, ASingleFileOfAnyNameBecomesModelSafetensors) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "in");
   storage.Put("in/weights.safetensors", storage.Get("in/model.safetensors"));
