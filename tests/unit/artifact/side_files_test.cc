@@ -28,7 +28,7 @@ TEST(SideFilesTest, FilesAreWrittenCopiedAndKeptOpen) {
   ASSERT_TRUE(side.files()[1].file->ReadAt(2'999'999, {&last, 1}).ok());
   EXPECT_EQ(last, std::byte{'x'});
   ASSERT_TRUE((*output)->Commit().ok());
-  EXPECT_EQ(storage.Get("out/sub/large.txt"), storage.Get("in/sub/large.txt"));
+  EXPECT_EQ(*storage.Get("out/sub/large.txt"), *storage.Get("in/sub/large.txt"));
   EXPECT_EQ(ToText(storage.Get("out/a.json")), "{}");
 }
 
