@@ -162,6 +162,16 @@ void AddEvaluate(CLI::App& app, CommandLine& line) {
   AddWindows(command, "--", line.windows);
 }
 
+void AddReport(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand(
+      "report", "Show manifests and detections as one page of HTML with the paper's figures");
+  command
+      ->add_option("MANIFEST", line.manifests,
+                   "A linchpin.json, the directory that holds it, or a file of detect --out")
+      ->required();
+  command->add_option("--out", line.report_file, "The page to write")->required();
+}
+
 void AddGlobals(CLI::App& app, CommandLine& line) {
   ConnectionOptions& connection = line.connection;
   app.add_option("--endpoint", connection.endpoint,
@@ -218,6 +228,7 @@ void AddCommands(CLI::App& app, CommandLine& line) {
   app.add_subcommand("verify", "Hold a compressed model against its manifest")
       ->add_option("DIR", line.model, "Compressed model")
       ->required();
+  AddReport(app, line);
 }
 
 // What to say where no known command was given.

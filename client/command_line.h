@@ -73,11 +73,12 @@ struct CommandLine {
   LookOptions look;
   ProofOptions proof;
   QuantizationChoices quantization;
-  std::string against;      // OTHER of evaluate
-  std::string report_file;  // --out of detect, --manifest of compress
-  std::string job_file;     // --save of plan, --plan of the commands for shards
-  int shard = 0;            // of compress-shard
-  int workers = 4;          // of compress-shards
+  std::string against;                 // OTHER of evaluate
+  std::string report_file;             // --out of detect and report, --manifest of compress
+  std::vector<std::string> manifests;  // of report
+  std::string job_file;                // --save of plan, --plan of the commands for shards
+  int shard = 0;                       // of compress-shard
+  int workers = 4;                     // of compress-shards
   bool overwrite = false;
   bool upload = false;
 };

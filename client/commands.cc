@@ -11,6 +11,7 @@
 #include "client/errors.h"
 #include "client/json_results.h"
 #include "client/local_files.h"
+#include "client/report.h"
 #include "client/requests.h"
 #include "client/shards.h"
 #include "client/tables.h"
@@ -219,9 +220,16 @@ int Fail(const grpc::Status& status, const Interrupts& interrupts, const std::st
   return ExitCodeOf(status);
 }
 
+// Calls nobody: it reads what commands left behind.
+int RunReport(const CommandLine& line, const Interrupts& interrupts) {
+  const grpc::Status status = WriteReport(line.manifests, line.report_file);
+  return status.ok() ? kExitDone : Fail(status, interrupts, "");
+}
+
 }  // namespace
 
 int RunCommand(const CommandLine& line, Interrupts& interrupts) {
+  if (line.command == "report") return RunReport(line, interrupts);
   std::unique_ptr<Connection> connection;
   Output output;
   grpc::Status status = Connection::Open(line.connection, interrupts, connection);

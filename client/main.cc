@@ -1,4 +1,5 @@
-// The command line `linchpin`: every command is a call of linchpin.v1.
+// The command line `linchpin`: every command but `report` is a call of
+// linchpin.v1.
 #include <cstdlib>
 
 #include "client/command_line.h"

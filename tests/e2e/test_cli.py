@@ -1,5 +1,7 @@
 """Every command against a private server, on the demonstration model: what it prints and how it exits."""
 
+import collections
+import html.parser
 import json
 import os
 import pty
@@ -156,6 +158,45 @@ def test_verify_accepts_and_reads_weights_back(linchpin, compressed):
     assert verified["mismatches"] == []
     assert verified["kept"] == result["kept"]
     assert linchpin("verify", out).out.startswith("matches ")
+
+
+class PageReader(html.parser.HTMLParser):
+    """Counts elements, keeps their texts, and checks that what opens closes."""
+
+    VOID = {"meta", "line", "circle", "path"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.count, self.texts = [], collections.Counter(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.count[tag] += 1
+        assert not any(name in ("src", "href") for name, _ in attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_report_draws_a_manifest_and_a_study(linchpin, demo_model, compressed, tmp_path):
+    out, _, manifest = compressed
+    linchpin("detect", demo_model, "--study", "--out", tmp_path / "study.json")
+    linchpin("report", out, tmp_path / "study.json", "--out", tmp_path / "page.html")
+    page = PageReader()
+    page.feed((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert not page.open
+    assert page.count["svg"] == 2 + 4
+    assert page.count["circle"] > 20
+    weight, = json.loads(manifest.read_text())["super_weights"]
+    assert f"{weight['tensor']}[{weight['row']}, {weight['column']}]" in page.texts
+    refused = linchpin.run("report", demo_model / "config.json", "--out", tmp_path / "no.html")
+    assert refused.code == 42 and "config.json" in refused.error
+    assert not (tmp_path / "no.html").exists()
 
 
 def test_verify_finds_one_changed_byte(linchpin, demo_model, tmp_path):

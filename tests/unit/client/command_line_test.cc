@@ -88,6 +88,15 @@ TEST(CommandLine, ReadsAllOfEvaluate) {
   EXPECT_EQ(Parse({"evaluate", "m", "--tokens", "f", "--against", "o"}).line.against, "o");
 }
 
+TEST(CommandLine, ReadsAllOfReport) {
+  const Parsed parsed = Parse({"report", "a.json", "dir", "--out", "page.html"});
+  ASSERT_EQ(parsed.exit_code, std::nullopt) << parsed.err;
+  EXPECT_THAT(parsed.line.manifests, testing::ElementsAre("a.json", "dir"));
+  EXPECT_EQ(parsed.line.report_file, "page.html");
+  EXPECT_EQ(Parse({"report", "a.json"}).exit_code, 2);
+  EXPECT_EQ(Parse({"report", "--out", "page.html"}).exit_code, 2);
+}
+
 TEST(CommandLine, ListsTheChoicesForAnUnknownValue) {
   const std::pair<std::vector<const char*>, const char*> kCases[] = {
       {{"compress", "m", "o", "--scale", "x"}, "{signed,minmax,importance,mse}"},
