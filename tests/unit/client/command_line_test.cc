@@ -107,10 +107,10 @@ TEST(CommandLine, ListsTheChoicesForAnUnknownValue) {
       {{"detect", "m", "--proof", "half"}, "{none,joint,full}"},
       {{"nope"},
        "{capabilities,demo-model,plan,detect,compress,compress-shard,compress-shards,"
-       "finalize,evaluate,verify}"},
+       "finalize,evaluate,verify,report}"},
       {{},
        "{capabilities,demo-model,plan,detect,compress,compress-shard,compress-shards,"
-       "finalize,evaluate,verify}"},
+       "finalize,evaluate,verify,report}"},
   };
   for (const auto& [arguments, choices] : kCases) {
     const Parsed parsed = Parse(arguments);
