@@ -1,5 +1,7 @@
 #include "jobs/job_runner.h"
 
+#include <malloc.h>
+
 #include <utility>
 #include <vector>
 
@@ -36,7 +38,12 @@ absl::StatusOr<std::shared_ptr<Job>> JobRunner::Admit() {
 }
 
 void JobRunner::Start(std::shared_ptr<Job> job, std::function<void()> work) {
-  workers_.Submit([job = std::move(job), work = std::move(work)] { work(); });
+  workers_.Submit([job = std::move(job), work = std::move(work)]() mutable {
+    work();
+    work = nullptr;
+    // What the job had goes back to the system, not to the allocator's arenas alone.
+    malloc_trim(0);
+  });
 }
 
 void JobRunner::Drain() {

@@ -3,20 +3,24 @@
 
     soak.py [--jobs 1000] [--seconds N]     as many jobs, or as long, whichever ends first
 
-Good jobs, refused ones, uploads, cancelled and broken ones in turn.  Afterwards the server may have
-grown by 20 MB and holds as many descriptors as before; no temporary file is left.  Exit code 1 otherwise.
+Good jobs, refused ones, uploads, cancelled, broken and killed ones in turn; every 50 jobs a line says what
+the server holds.  Afterwards it may have grown by 20 MB and holds as many descriptors as before; no
+temporary file is left.  Exit code 1 otherwise.
 """
 
 import argparse
+import hashlib
 import os
 import pathlib
-import shutil
 import sys
 import tempfile
 import time
 
+import grpc
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from conftest import CommandLine, Server  # noqa: E402  (the path comes first)
+from support.foreign_client import CHUNK, ForeignClient, reason_of  # noqa: E402
 
 MAX_GROWTH = 20_000_000
 WARM_UP = 15  # jobs until allocators and thread pools have what they need
@@ -38,34 +42,78 @@ def settled(measure, limit, seconds=5):
     return value
 
 
-def run_job(number, linchpin, place):
-    """One job of a kind that its number chooses."""
-    model, out = place / "model", place / f"out/{number % 4}"
-    kind = number % 6
-    if kind == 0:
-        return linchpin.run("compress", model, out, "--overwrite").code == 0
-    if kind == 1:
-        return linchpin.run("detect", model).code == 0
-    if kind == 2:
-        return linchpin.run("compress", model, place / "up", "--upload", "--overwrite").code == 0
-    if kind == 3:
-        return linchpin.run("detect", place / "absent").code == 42
-    if kind == 4:
-        return linchpin.run("compress", place / "broken", place / "out/broken").code == 42
-    process = linchpin.start("compress", model, place / "out/cancelled")
-    time.sleep(0.02 * (number % 7))
+def parts_of(model):
+    """The messages that upload a checkpoint."""
+    yield {"options": {}}
+    for path in sorted(model.iterdir()):
+        data = path.read_bytes()
+        yield {"file": {"name": path.name, "size": len(data)}}
+        for offset in range(0, len(data), CHUNK):
+            yield {"chunk": {"offset": offset, "data": data[offset:offset + CHUNK]}}
+        yield {"end": {"sha256": hashlib.sha256(data).hexdigest()}}
+    yield {"finish": {}}
+
+
+def outcome(call):
+    """"OK", the reason that an error gives, or the name of its code."""
+    try:
+        call()
+        return "OK"
+    except grpc.RpcError as error:
+        return reason_of(error) or error.code().name
+
+
+def cancel(client, seconds, **fields):
+    """Begins to compress and gives up, as a caller whose deadline passes does."""
+    function, request = client.method("CompressModel")
+    list(function(request(**fields), timeout=seconds))
+
+
+def kill(linchpin, seconds, *arguments):
+    """Begins a command and kills it with the connection that it has."""
+    process = linchpin.start(*arguments)
+    time.sleep(seconds)
     process.kill()
     process.communicate()
-    shutil.rmtree(place / "out/cancelled", ignore_errors=True)
-    return True
+
+
+def run_job(number, client, linchpin, place):
+    """One job of a kind that its number chooses; whether it ended as it had to."""
+    model, out = str(place / "model"), str(place / f"out/{number % 4}")
+    moment = 0.02 * (1 + number % 7)
+    jobs = [
+        (lambda: client.call("CompressModel", source=model, destination=out, overwrite=True), ["OK"]),
+        (lambda: client.call("DetectSuperWeights", source=model), ["OK"]),
+        (lambda: list(client.upload(parts_of(place / "model"))), ["OK"]),
+        (lambda: client.call("DetectSuperWeights", source=model + "/absent"), ["SOURCE_NOT_FOUND"]),
+        (lambda: client.call("CompressModel", source=str(place / "broken"), destination=out,
+                             overwrite=True), ["TENSOR_RANGE_INVALID"]),
+        (lambda: cancel(client, moment, source=model, destination=out, overwrite=True),
+         ["OK", "DEADLINE_EXCEEDED"]),
+        (lambda: client.call("PlanCompression", source=model, destination=str(place / "out/new")),
+         ["OK"]),
+    ]
+    if number % 50 == 49:
+        kill(linchpin, 10 * moment, "compress", model, out, "--overwrite")
+        return True
+    job, expected = jobs[number % len(jobs)]
+    for _ in range(100):  # a job that was given up may hold its slot for a moment
+        told = outcome(job)
+        if told != "BUSY":
+            break
+        time.sleep(0.1)
+    if told not in expected:
+        print(f"job {number}: {told}", file=sys.stderr)
+    return told in expected
 
 
 def soak(place, jobs, seconds):
     """Problems found, as lines."""
     CommandLine("--quiet")("demo-model", place / "model")
-    shutil.copytree(place / "model", place / "broken")
-    weights = place / "broken/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
+    (place / "broken").mkdir()
+    for path in (place / "model").iterdir():
+        cut = 100 if path.suffix == ".safetensors" else 0
+        (place / "broken" / path.name).write_bytes(path.read_bytes()[:path.stat().st_size - cut])
     (place / "out").mkdir()
     server = Server(place / "log", "--read-root", place, "--write-root", place / "out", "--slots", "2")
     linchpin = CommandLine("--quiet", "--endpoint", server.endpoint)
@@ -74,14 +122,17 @@ def soak(place, jobs, seconds):
     end = time.monotonic() + seconds
     done = 0
     memory = files = None
-    while done < jobs and (time.monotonic() < end or done < 2 * WARM_UP):
-        if not run_job(done, linchpin, place):
-            problems.append(f"job {done} did not end as it had to")
-        done += 1
-        if done == WARM_UP:
-            memory, files = resident_bytes(pid), descriptors(pid)
-    grown = settled(lambda: resident_bytes(pid) - memory, MAX_GROWTH)
-    opened = settled(lambda: descriptors(pid) - files, 0)
+    with ForeignClient(server.endpoint) as client:
+        while done < jobs and (time.monotonic() < end or done < 2 * WARM_UP):
+            if not run_job(done, client, linchpin, place):
+                problems.append(f"job {done} did not end as it had to")
+            done += 1
+            if done == WARM_UP:
+                memory, files = resident_bytes(pid), descriptors(pid)
+            if done % 50 == 0:
+                print(f"after {done} jobs: {resident_bytes(pid) / 1e6:.1f} MB", flush=True)
+        grown = settled(lambda: resident_bytes(pid) - memory, MAX_GROWTH)
+        opened = settled(lambda: descriptors(pid) - files, 0)
     print(f"{done} jobs: {grown / 1e6:+.1f} MB, {opened:+d} descriptors")
     if grown > MAX_GROWTH:
         problems.append(f"the server grew by {grown} bytes")
