@@ -37,10 +37,10 @@ absl::StatusOr<std::shared_ptr<const Storage>> OpenS3(const HttpClient& http,
   return std::make_shared<S3Storage>(S3Client(http, std::move(options), std::move(credentials)));
 }
 
-// https://cloud.google.com/storage/docs/interoperability
+// With HMAC keys: https://cloud.google.com/storage/docs/authentication/hmackeys
 absl::StatusOr<std::shared_ptr<const Storage>> OpenGcs(const HttpClient& http) {
-  S3Options options{.scheme = "gs", .path_style = true, .region = "auto"};
-  options.conditional_create = false;  // it has a header of its own for that
+  S3Options options{
+      .scheme = "gs", .path_style = true, .region = "auto", .dialect = kGoogleDialect};
   const std::string named = FirstOf({}, {"GS_ENDPOINT_URL"});
   options.named = !named.empty();
   ASSIGN_OR_RETURN(options.endpoint,

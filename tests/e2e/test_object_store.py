@@ -9,6 +9,7 @@ import time
 import pytest
 
 from conftest import ROOT, CommandLine
+from support.sparse_model import write_sparse_model
 
 SECRET = "S3RVER"
 
@@ -190,3 +191,37 @@ def test_a_server_that_is_killed_leaves_nothing_visible_and_the_call_can_be_made
                 continue
         assert objects(bucket, f"work/again/{attempt}") == expected
     assert 0 in seen, "none was killed before its commit"
+
+
+def put_sparse_model(bucket, place, **sizes):
+    """A checkpoint in one shard, which takes no room on the disk, as s3rver keeps objects; its bytes."""
+    total = write_sparse_model(bucket[1] / place, **sizes, layers_per_shard=sizes["layers"])
+    for path in list((bucket[1] / place).iterdir()):
+        path.with_name(path.name + "._S3rver_object.md5").write_text("0" * 32)
+        path.rename(path.with_name(path.name + "._S3rver_object"))
+    return total
+
+
+def peak_bytes(server):
+    for line in pathlib.Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmHWM")
+
+
+def test_a_shard_is_never_held_whole(start_server, bucket, monkeypatch):
+    """From S3 to S3: what the server takes at its peak does not grow with the shard."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "S3RVER")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    totals, peaks = [], []
+    for layers in (8, 24):
+        place = f"work/sparse/{layers}"
+        totals.append(put_sparse_model(bucket, place, layers=layers, hidden=1024, intermediate=4096))
+        server = start_server("--s3-endpoint", bucket[0], "--write-prefix", "s3://models/work")
+        call = CommandLine("--quiet", "--endpoint", server.endpoint)
+        call("compress", f"s3://models/{place}", f"s3://models/{place}-out", "--scale", "minmax")
+        peaks.append(peak_bytes(server))
+    print(f"a shard of {totals[0] / 1e6:.0f} MB: peak {peaks[0] / 1e6:.0f} MB; "
+          f"of {totals[1] / 1e6:.0f} MB: peak {peaks[1] / 1e6:.0f} MB")
+    assert totals[1] - totals[0] > 500e6
+    assert peaks[1] - peaks[0] < 80e6, "more than the blocks and parts of a few threads"

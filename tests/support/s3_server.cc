@@ -61,6 +61,21 @@ S3Server& S3Server::Moto() {
   return server;
 }
 
+S3Server& S3Server::Google() {
+  static S3Server& server = *[] {
+    static S3Server started({"GOOG1TEST", "google-secret"});
+    const int port = FreePort();
+    const std::string source = kSource;
+    started.dialect_ = kGoogleDialect;
+    started.endpoint_ = "http://127.0.0.1:" + std::to_string(port);
+    started.Start(source + "/build/venv/bin/python",
+                  {"-B", source + "/tests/support/google_storage.py", std::to_string(port)}, {});
+    started.AwaitBucket(/*create=*/true);
+    return &started;
+  }();
+  return server;
+}
+
 S3Server::~S3Server() {
   if (process_ <= 0) return;
   kill(process_, SIGTERM);
@@ -120,7 +135,7 @@ HttpOptions S3Server::http_options() const {
 }
 
 S3Options S3Server::s3_options() const {
-  S3Options options{.endpoint = *ParseEndpoint(endpoint_), .path_style = true};
+  S3Options options{.endpoint = *ParseEndpoint(endpoint_), .path_style = true, .dialect = dialect_};
   options.part_bytes = uint64_t{5} << 20;
   return options;
 }

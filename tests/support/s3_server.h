@@ -1,5 +1,6 @@
-// Real S3 servers as processes of a test: s3rver of npm over HTTP, moto of PyPI
-// over TLS.  Both check what they are sent; each has a bucket "models".
+// Object stores as processes of a test: s3rver of npm over HTTP, moto of PyPI over
+// TLS, and moto behind a gate that speaks Google's dialect (google_storage.py).
+// All check what they are sent; each has a bucket "models".
 #pragma once
 
 #include <sys/types.h>
@@ -18,6 +19,7 @@ class S3Server {
   // program is absent: tests/run.sh installs it.
   static S3Server& S3rver();
   static S3Server& Moto();
+  static S3Server& Google();
   ~S3Server();
 
   // For a client with small parts (5 MiB) and short pauses between attempts.
@@ -34,6 +36,7 @@ class S3Server {
 
   const AwsCredentials credentials_;
   TemporaryDirectory directory_;
+  S3Dialect dialect_ = kAmazonDialect;
   std::string endpoint_;
   std::string ca_file_;
   pid_t process_ = -1;

@@ -76,7 +76,7 @@ HttpRequest S3Client::Request(const Uri& uri, std::string method, std::string qu
   request.authorize = [credentials = credentials_,
                        options = options_](HttpRequest& sent) -> absl::Status {
     ASSIGN_OR_RETURN(const AwsCredentials found, credentials->Get());
-    SignV4(found, {options->region, "s3"}, std::chrono::system_clock::now(), sent);
+    SignV4(found, options->dialect, options->region, std::chrono::system_clock::now(), sent);
     return absl::OkStatus();
   };
   return request;
@@ -94,7 +94,13 @@ absl::StatusOr<HttpResponse> S3Client::Send(const HttpRequest& request) const {
 }
 
 void S3Client::AddCondition(HttpRequest& request, bool create) const {
-  if (create && options_->conditional_create) request.headers.emplace_back("If-None-Match", "*");
+  const S3Dialect& dialect = options_->dialect;
+  if (create) request.headers.emplace_back(dialect.create_header, dialect.create_value);
+}
+
+void S3Client::AddHeader(HttpRequest& request, std::string_view name, std::string value) const {
+  request.headers.emplace_back(fmt::format("{}{}", options_->dialect.header_prefix, name),
+                               std::move(value));
 }
 
 absl::StatusOr<S3Object> S3Client::Head(const Uri& uri) const {
@@ -141,9 +147,11 @@ absl::Status S3Client::Delete(const Uri& uri) const {
 }
 
 absl::Status S3Client::Copy(const Uri& from, uint64_t size, const Uri& to, bool create) const {
-  if (size > options_->copy_bytes) return CopyInParts(from, size, to, create);
+  if (size > options_->copy_bytes && options_->dialect.copies_parts) {
+    return CopyInParts(from, size, to, create);
+  }
   HttpRequest request = Request(to, "PUT");
-  request.headers.emplace_back("x-amz-copy-source", CopySource(from));
+  AddHeader(request, "copy-source", CopySource(from));
   AddCondition(request, create);
   ASSIGN_OR_RETURN(const HttpResponse response, Send(request));
   return ParseCopiedETag(response.body) ? absl::OkStatus() : Malformed(request);
@@ -159,9 +167,8 @@ absl::Status S3Client::CopyInParts(const Uri& from, uint64_t size, const Uri& to
     HttpRequest request = Request(
         to, "PUT",
         fmt::format("partNumber={}&uploadId={}", etags.size() + 1, PercentEncode(upload, false)));
-    request.headers.emplace_back("x-amz-copy-source", CopySource(from));
-    request.headers.emplace_back("x-amz-copy-source-range",
-                                 fmt::format("bytes={}-{}", begin, end - 1));
+    AddHeader(request, "copy-source", CopySource(from));
+    AddHeader(request, "copy-source-range", fmt::format("bytes={}-{}", begin, end - 1));
     const absl::StatusOr<HttpResponse> response = Send(request);
     status = response.status();
     if (!status.ok()) break;

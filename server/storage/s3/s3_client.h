@@ -14,6 +14,7 @@
 #include "storage/http/http_client.h"
 #include "storage/http/remote_file.h"
 #include "storage/s3/aws_credentials.h"
+#include "storage/s3/s3_dialect.h"
 #include "storage/s3/s3_xml.h"
 #include "storage/uri.h"
 
@@ -25,8 +26,7 @@ struct S3Options {
   bool named = false;              // the operator named it: its address is not questioned
   bool path_style = false;         // endpoint/bucket/key instead of bucket.endpoint/key
   std::string region = "us-east-1";
-  // Knows If-None-Match: * when an object is created.
-  bool conditional_create = true;
+  S3Dialect dialect = kAmazonDialect;
   uint64_t part_bytes = uint64_t{8} << 20;  // of a multipart upload, at least 5 MiB
   uint64_t copy_bytes = uint64_t{4} << 30;  // larger objects are copied in parts of this
 };
@@ -60,7 +60,7 @@ class S3Client {
   // Objects whose key starts with that of `prefix`, one page of at most 1000.
   absl::StatusOr<S3Page> List(const Uri& bucket, const std::string& prefix,
                               const std::string& continuation) const;
-  // `create`: only where nothing is, as far as the store knows conditions.
+  // `create`: only where nothing is; not every store holds to it.
   absl::Status Put(const Uri& uri, absl::Span<const std::byte> body, bool create) const;
   // An object that is not there counts as deleted.
   absl::Status Delete(const Uri& uri) const;
@@ -80,6 +80,7 @@ class S3Client {
   absl::StatusOr<HttpResponse> Send(const HttpRequest& request) const;
   absl::Status CopyInParts(const Uri& from, uint64_t size, const Uri& to, bool create) const;
   void AddCondition(HttpRequest& request, bool create) const;
+  void AddHeader(HttpRequest& request, std::string_view name, std::string value) const;
 
   HttpClient http_;
   std::shared_ptr<const S3Options> options_;

@@ -15,8 +15,6 @@
 namespace linchpin {
 namespace {
 
-constexpr std::string_view kAlgorithm = "AWS4-HMAC-SHA256";
-
 std::string Hex(const unsigned char* bytes, size_t count) {
   std::string hex;
   for (size_t i = 0; i < count; ++i) hex += fmt::format("{:02x}", bytes[i]);
@@ -80,17 +78,18 @@ std::string PayloadHash(absl::Span<const std::byte> bytes) {
   return Hex(digest, size);
 }
 
-void SignV4(const AwsCredentials& credentials, const SigningScope& scope,
+void SignV4(const AwsCredentials& credentials, const S3Dialect& dialect, std::string_view region,
             std::chrono::system_clock::time_point now, HttpRequest& request) {
   const std::tm utc = fmt::gmtime(std::chrono::system_clock::to_time_t(now));
   const std::string day = fmt::format("{:%Y%m%d}", utc);
   const std::string time = fmt::format("{:%Y%m%dT%H%M%SZ}", utc);
   const std::string payload = PayloadHash(request.body);
-  request.headers.emplace_back("x-amz-content-sha256", payload);
-  request.headers.emplace_back("x-amz-date", time);
-  if (!credentials.session_token.empty()) {
-    request.headers.emplace_back("x-amz-security-token", credentials.session_token);
-  }
+  const auto add = [&](std::string_view name, const std::string& value) {
+    request.headers.emplace_back(fmt::format("{}{}", dialect.header_prefix, name), value);
+  };
+  add("content-sha256", payload);
+  add("date", time);
+  if (!credentials.session_token.empty()) add("security-token", credentials.session_token);
 
   std::string header_lines;
   std::vector<std::string> names;
@@ -102,20 +101,19 @@ void SignV4(const AwsCredentials& credentials, const SigningScope& scope,
   const std::string canonical = fmt::format(
       "{}\n{}\n{}\n{}\n{}\n{}", request.method, request.url.path.empty() ? "/" : request.url.path,
       CanonicalQuery(request.url.query), header_lines, signed_names, payload);
-  const std::string place = fmt::format("{}/{}/{}/aws4_request", day, scope.region, scope.service);
-  const std::string to_sign =
-      fmt::format("{}\n{}\n{}\n{}", kAlgorithm, time, place, PayloadHash(BytesOf(canonical)));
+  const std::string place =
+      fmt::format("{}/{}/{}/{}", day, region, dialect.service, dialect.terminator);
+  const std::string to_sign = fmt::format("{}\n{}\n{}\n{}", dialect.algorithm, time, place,
+                                          PayloadHash(BytesOf(canonical)));
 
-  std::string key = Hmac("AWS4" + credentials.secret_key, day);
-  for (const std::string_view part :
-       {std::string_view(scope.region), std::string_view(scope.service),
-        std::string_view("aws4_request")}) {
+  std::string key = Hmac(fmt::format("{}{}", dialect.key_prefix, credentials.secret_key), day);
+  for (const std::string_view part : {region, dialect.service, dialect.terminator}) {
     key = Hmac(key, part);
   }
   const std::string signature = Hmac(key, to_sign);
   request.headers.emplace_back(
       "Authorization",
-      fmt::format("{} Credential={}/{},SignedHeaders={},Signature={}", kAlgorithm,
+      fmt::format("{} Credential={}/{},SignedHeaders={},Signature={}", dialect.algorithm,
                   credentials.access_key, place, signed_names,
                   Hex(reinterpret_cast<const unsigned char*>(signature.data()), signature.size())));
 }

@@ -38,9 +38,12 @@ class MemoryBackend : public Backend {
   MemoryStorage storage_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Backends, StorageConformance,
-                         ::testing::Values(&Make<LocalBackend>, &Make<MemoryBackend>),
-                         [](const auto& info) { return info.index == 0 ? "Local" : "Memory"; });
+const auto kBackends = ::testing::Values(&Make<LocalBackend>, &Make<MemoryBackend>);
+const auto kName = [](const auto& info) { return info.index == 0 ? "Local" : "Memory"; };
+
+INSTANTIATE_TEST_SUITE_P(Backends, ReadConformance, kBackends, kName);
+INSTANTIATE_TEST_SUITE_P(Backends, ListConformance, kBackends, kName);
+INSTANTIATE_TEST_SUITE_P(Backends, StorageConformance, kBackends, kName);
 
 }  // namespace
 }  // namespace linchpin

@@ -1,4 +1,4 @@
-// The conformance suite on real S3 servers, one of them over TLS.
+// The conformance suite on real S3 servers, one of them over TLS, and in Google's dialect.
 #include <atomic>
 
 #include "storage/s3/s3_storage.h"
@@ -36,9 +36,16 @@ class S3Backend : public Backend {
 
 std::unique_ptr<Backend> OnS3rver() { return std::make_unique<S3Backend>(S3Server::S3rver()); }
 std::unique_ptr<Backend> OnMoto() { return std::make_unique<S3Backend>(S3Server::Moto()); }
+std::unique_ptr<Backend> OnGoogle() { return std::make_unique<S3Backend>(S3Server::Google()); }
 
-INSTANTIATE_TEST_SUITE_P(S3rver, StorageConformance, ::testing::Values(&OnS3rver));
-INSTANTIATE_TEST_SUITE_P(MotoOverTls, StorageConformance, ::testing::Values(&OnMoto));
+#define RUN_EVERY_STEP(name, make)                                          \
+  INSTANTIATE_TEST_SUITE_P(name, ReadConformance, ::testing::Values(make)); \
+  INSTANTIATE_TEST_SUITE_P(name, ListConformance, ::testing::Values(make)); \
+  INSTANTIATE_TEST_SUITE_P(name, StorageConformance, ::testing::Values(make))
+
+RUN_EVERY_STEP(S3rver, &OnS3rver);
+RUN_EVERY_STEP(MotoOverTls, &OnMoto);
+RUN_EVERY_STEP(Google, &OnGoogle);
 
 }  // namespace
 }  // namespace linchpin

@@ -158,6 +158,23 @@ TEST_P(S3OutputTest, OfTwoWritersOneWins) {
   EXPECT_TRUE(Read("a") == Content(kPart + 1, 'A'));
 }
 
+TEST_P(S3OutputTest, OneOfManyCreatesAnObject) {
+  if (GetParam() == &S3Server::S3rver) return;  // it does not know conditions
+  const Uri place = *ParseUri(place_ + "/mark");
+  std::atomic<int> created = 0, refused = 0;
+  std::vector<std::thread> threads;
+  for (char name = 'a'; name < 'i'; ++name) {
+    threads.emplace_back([&, name] {
+      const absl::Status status = client_.Put(place, Bytes(std::string(1, name)), /*create=*/true);
+      created += status.ok() ? 1 : 0;
+      refused += ReasonOf(status) == Reason::kOutputExists ? 1 : 0;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(created, 1);
+  EXPECT_EQ(refused, 7);
+}
+
 TEST_P(S3OutputTest, AWriterAtItsCommitIsNotDisturbed) {
   Put(".linchpin-commit", "somebody");
   Put("a", "partial");
@@ -215,6 +232,7 @@ TEST_P(S3OutputTest, NoticesAnObjectThatChanges) {
 
 INSTANTIATE_TEST_SUITE_P(S3rver, S3OutputTest, ::testing::Values(&S3Server::S3rver));
 INSTANTIATE_TEST_SUITE_P(MotoOverTls, S3OutputTest, ::testing::Values(&S3Server::Moto));
+INSTANTIATE_TEST_SUITE_P(Google, S3OutputTest, ::testing::Values(&S3Server::Google));
 
 }  // namespace
 }  // namespace linchpin

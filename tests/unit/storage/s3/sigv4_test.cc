@@ -32,7 +32,7 @@ std::string HeaderOf(const HttpRequest& request, std::string_view name) {
 }
 
 std::string Authorization(HttpRequest request) {
-  SignV4(kKeys, {"us-east-1", "s3"}, kNow, request);
+  SignV4(kKeys, kAmazonDialect, "us-east-1", kNow, request);
   return HeaderOf(request, "Authorization");
 }
 
@@ -75,9 +75,20 @@ TEST(SigV4, SignsTheTokenOfTemporaryCredentials) {
   HttpRequest request = Example("GET", "/x");
   AwsCredentials keys = kKeys;
   keys.session_token = "token";
-  SignV4(keys, {"us-east-1", "s3"}, kNow, request);
+  SignV4(keys, kAmazonDialect, "us-east-1", kNow, request);
   EXPECT_EQ(HeaderOf(request, "x-amz-security-token"), "token");
   EXPECT_THAT(HeaderOf(request, "Authorization"), HasSubstr(";x-amz-security-token,"));
+}
+
+// The signature itself is checked by tests/support/google_storage.py.
+TEST(SigV4, SpeaksGooglesDialect) {
+  HttpRequest request = Example("GET", "/x");
+  SignV4(kKeys, kGoogleDialect, "auto", kNow, request);
+  EXPECT_EQ(HeaderOf(request, "x-goog-date"), "20130524T000000Z");
+  EXPECT_THAT(HeaderOf(request, "Authorization"),
+              HasSubstr("GOOG4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/auto/storage/"
+                        "goog4_request,SignedHeaders=host;x-goog-content-sha256;x-goog-date,"));
+  for (const auto& [name, value] : request.headers) EXPECT_FALSE(name.starts_with("x-amz")) << name;
 }
 
 TEST(SigV4, EverythingThatIsSentIsUnderTheSignature) {
