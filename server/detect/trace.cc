@@ -92,26 +92,35 @@ absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32
   return trace;
 }
 
-absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
-                      absl::Span<const Lane> beside, const RunContext& context,
-                      absl::Span<Trace> traces) {
-  std::vector<Matrix> hidden;
-  for (const Trace& trace : traces) hidden.push_back(trace.layers[first].hidden);
-  for (int i = first; i < pass.layers(); ++i) {
-    RETURN_IF_ERROR(context.Check());
-    context.Report({Stage::kForward, fmt::format("layer {}", i),
-                    static_cast<uint64_t>(i) * pass.layer_bytes(),
-                    static_cast<uint64_t>(pass.layers()) * pass.layer_bytes()});
-    std::vector<Lane> lanes(beside.begin(), beside.end());
-    std::vector<LayerTap> taps;
-    taps.reserve(traces.size());  // lanes point into it
-    for (size_t at = 0; at < traces.size(); ++at) {
-      traces[at].layers[i].hidden = hidden[at];
-      lanes.push_back({&hidden[at], edits, &taps.emplace_back(i, traces[at].layers[i])});
-    }
-    RETURN_IF_ERROR(pass.RunLayer(i, lanes, context));
+absl::Status RunLayer(const ForwardPass& pass, int layer, absl::Span<TraceRun* const> runs,
+                      absl::Span<const Lane> beside, const RunContext& context) {
+  std::vector<Lane> lanes(beside.begin(), beside.end());
+  std::vector<LayerTap> taps;
+  taps.reserve(runs.size());  // lanes point into it
+  for (TraceRun* run : runs) {
+    LayerTrace& trace = run->trace->layers[static_cast<size_t>(layer)];
+    trace.hidden = run->hidden;
+    lanes.push_back({&run->hidden, run->edits, &taps.emplace_back(layer, trace)});
   }
-  for (size_t at = 0; at < traces.size(); ++at) traces[at].last_hidden = std::move(hidden[at]);
+  return pass.RunLayer(layer, lanes, context);
+}
+
+absl::Status ReportLayer(const ForwardPass& pass, int layer, const RunContext& context) {
+  RETURN_IF_ERROR(context.Check());
+  context.Report({Stage::kForward, fmt::format("layer {}", layer),
+                  static_cast<uint64_t>(layer) * pass.layer_bytes(),
+                  static_cast<uint64_t>(pass.layers()) * pass.layer_bytes()});
+  return absl::OkStatus();
+}
+
+absl::Status RunFrom(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
+                     const RunContext& context, Trace& trace) {
+  TraceRun run{&trace, edits, trace.layers[static_cast<size_t>(first)].hidden};
+  for (int layer = first; layer < pass.layers(); ++layer) {
+    RETURN_IF_ERROR(ReportLayer(pass, layer, context));
+    RETURN_IF_ERROR(RunLayer(pass, layer, {&run}, {}, context));
+  }
+  trace.last_hidden = std::move(run.hidden);
   return absl::OkStatus();
 }
 

@@ -51,11 +51,24 @@ inline constexpr int kKeptInputs = 32;
 // Starts a trace: the embedded prompt stands before layer 0.
 absl::StatusOr<Trace> StartTrace(const ForwardPass& pass, absl::Span<const int32_t> token_ids);
 
-// Runs layers [first, end) with `edits` from the hidden states that the traces
-// hold before `first`, and replaces what they hold of those layers.  All of
-// them, and the lanes `beside` them, share one reading of the weights.
-absl::Status RunTrace(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
-                      absl::Span<const Lane> beside, const RunContext& context,
-                      absl::Span<Trace> traces);
+// A run of a prompt that has come to some layer.
+struct TraceRun {
+  Trace* trace;
+  absl::Span<const DownProjEdit> edits;
+  Matrix hidden;  // the residual stream before the next layer
+};
+
+// Takes every run, and the lanes `beside` them, through one layer, and replaces
+// what their traces hold of it.  All share one reading of its weights.
+absl::Status RunLayer(const ForwardPass& pass, int layer, absl::Span<TraceRun* const> runs,
+                      absl::Span<const Lane> beside, const RunContext& context);
+
+// Says how far a run of the whole model has come, and is told of a stop.
+absl::Status ReportLayer(const ForwardPass& pass, int layer, const RunContext& context);
+
+// Runs all layers from `first` on with `edits`, from the hidden state that the
+// trace holds before `first`.
+absl::Status RunFrom(const ForwardPass& pass, int first, absl::Span<const DownProjEdit> edits,
+                     const RunContext& context, Trace& trace);
 
 }  // namespace linchpin

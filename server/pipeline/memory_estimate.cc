@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "checkpoint/model_config.h"
 #include "detect/arms.h"
+#include "detect/foresight.h"
 #include "detect/prompt.h"
 #include "forward/forward_pass.h"
 #include "pipeline/job_key.h"
@@ -41,7 +42,8 @@ uint64_t ActivationBytes(const Checkpoint& checkpoint, int threads, const TokenL
   const auto stream = static_cast<uint64_t>(config->hidden) * sizeof(float);  // of one token
   // Before the layer, what its MLP adds, and the outputs of its down_projs.
   const auto kept = static_cast<uint64_t>(config->layers) * (3 + config->experts.per_token);
-  const uint64_t trace = static_cast<uint64_t>(load.prompt) * stream * kept;
+  const uint64_t runs = load.prompt <= Foresight::kMostTokens ? 2 : 1;
+  const uint64_t trace = runs * static_cast<uint64_t>(load.prompt) * stream * kept;
   const uint64_t held = std::min<uint64_t>(
       static_cast<uint64_t>(load.measured) * stream,
       std::max<uint64_t>(kHiddenBytes, 2 * static_cast<uint64_t>(load.longest) * stream));
