@@ -47,6 +47,28 @@ void AddThresholds(CLI::App* command, LookOptions& look) {
                       "them; may be given again");
 }
 
+// Pruning has defaults of its own for what is not given.
+void AddPruning(CLI::App* command, QuantizationChoices& choices) {
+  auto* prune = command
+                    ->add_option("--prune", choices.prune,
+                                 "Make weights zero instead: the least of each tensor by "
+                                 "magnitude, or two of each four along the input; dense, and the "
+                                 "super weights are spared unless preserve is none")
+                    ->check(CLI::IsMember({"magnitude", "2:4"}))
+                    ->excludes(command->get_option("--scheme"));
+  command
+      ->add_option("--sparsity", choices.sparsity,
+                   "With --prune magnitude: the part of each tensor that becomes zero, else 0.5")
+      ->check(CLI::Range(0.0, 1.0))
+      ->needs(prune);
+  command->parse_complete_callback([command, &choices] {
+    if (choices.prune.empty()) return;
+    choices.scheme.clear();
+    if (command->count("--format") == 0) choices.format.clear();
+    if (command->count("--preserve") == 0) choices.preserve.clear();
+  });
+}
+
 void AddQuantization(CLI::App* command, QuantizationChoices& choices) {
   const auto choice = [&](const char* name, std::string& value, const char* help,
                           const std::vector<std::string>& values) {
@@ -59,6 +81,11 @@ void AddQuantization(CLI::App* command, QuantizationChoices& choices) {
   command->add_flag("--asymmetric", choices.asymmetric, "Codes around a zero point per group");
   choice("--scale", choices.scale, "Where a group's scale comes from", ScaleRuleNames());
   choice("--preserve", choices.preserve, "How a super weight survives", PreserveNames());
+  command->add_option("--embeddings", choices.embeddings, "Bits of the embedding, else as it is")
+      ->check(CLI::IsMember({8}));
+  command->add_option("--lm-head", choices.lm_head, "Bits of the output head, else as it is")
+      ->check(CLI::IsMember({8}));
+  AddPruning(command, choices);
   command->add_option("--gguf-donor", choices.gguf_donor,
                       "GGUF file of the same model that lends its metadata and tokenizer to a "
                       "GGUF output");

@@ -56,6 +56,12 @@ struct QuantizationChoices {
   int block_bits = 4;
   std::string block = "16384";  // elements, or a tile as "128x128"
   float z = 0;
+  int embeddings = 0;  // bits; 0: as it is
+  int lm_head = 0;
+  // "magnitude", "2:4"; empty: not.  With it scheme, format and preserve are empty
+  // unless they were given.
+  std::string prune;
+  double sparsity = -1;  // below 0: the default
   std::vector<std::string> ignore;
   std::vector<std::string> include;
   std::string calibration_file;  // JSON array of arrays of ids if it is called so, else text

@@ -51,13 +51,14 @@ Json KeptList(const google::protobuf::RepeatedPtrField<v1::KeptWeight>& kept) {
 }
 
 Json TensorJson(const v1::TensorPlan& tensor) {
+  const bool scaled = tensor.scale() != v1::SCALE_RULE_UNSPECIFIED;
   return {{"name", tensor.name()},
           {"quantized", tensor.quantized()},
           {"kept_because", tensor.quantized() ? Json(nullptr) : Json(tensor.kept_because())},
           {"scheme", tensor.quantized() ? Json(NameOf(tensor.scheme())) : Json(nullptr)},
-          {"group_size", tensor.quantized() ? Json(tensor.group_size()) : Json(nullptr)},
+          {"group_size", tensor.group_size() > 0 ? Json(tensor.group_size()) : Json(nullptr)},
           {"asymmetric", tensor.asymmetric()},
-          {"scale", tensor.quantized() ? Json(NameOf(tensor.scale())) : Json(nullptr)},
+          {"scale", scaled ? Json(NameOf(tensor.scale())) : Json(nullptr)},
           {"bytes_in", tensor.bytes_in()},
           {"bytes_out", tensor.bytes_out()}};
 }

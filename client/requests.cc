@@ -149,6 +149,13 @@ grpc::Status MakeQuantizationOptions(const QuantizationChoices& choices,
   options.set_format(FormatNamed(choices.format));
   const grpc::Status blocks = MakeBlockOptions(choices, *options.mutable_blocks());
   if (!blocks.ok()) return blocks;
+  options.set_embeddings(choices.embeddings);
+  options.set_lm_head(choices.lm_head);
+  if (!choices.prune.empty()) {
+    options.mutable_pruning()->set_method(choices.prune == "2:4" ? v1::PRUNING_METHOD_TWO_OF_FOUR
+                                                                 : v1::PRUNING_METHOD_MAGNITUDE);
+    if (choices.sparsity >= 0) options.mutable_pruning()->set_sparsity(choices.sparsity);
+  }
   options.mutable_ignore()->Add(choices.ignore.begin(), choices.ignore.end());
   options.mutable_include()->Add(choices.include.begin(), choices.include.end());
   if (choices.calibration_file.empty()) return grpc::Status::OK;

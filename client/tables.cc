@@ -141,6 +141,7 @@ std::string CapabilitiesText(const v1::GetCapabilitiesResponse& c) {
 // What a tensor of a plan becomes, in words.
 std::string BecomesText(const v1::TensorPlan& tensor) {
   if (!tensor.quantized()) return "as it is: " + tensor.kept_because();
+  if (tensor.scale() == v1::SCALE_RULE_UNSPECIFIED) return std::string(NameOf(tensor.scheme()));
   return fmt::format("{}{}, {} per scale, {}", NameOf(tensor.scheme()),
                      tensor.asymmetric() ? " asymmetric" : "", tensor.group_size(),
                      NameOf(tensor.scale()));

@@ -35,6 +35,9 @@ Json ToJson(const QuantizeOptions& options) {
                {"ignore", options.ignore},
                {"include", options.include}};
   if (options.scheme == Scheme::kBlocks) json["blocks"] = ToJson(options.blocks);
+  if (options.scheme == Scheme::kPruned) json["sparsity"] = options.sparsity;
+  if (options.embeddings != 0) json["embeddings"] = options.embeddings;
+  if (options.lm_head != 0) json["lm_head"] = options.lm_head;
   return json;
 }
 
@@ -64,8 +67,8 @@ Json ToJson(const TensorRecord& tensor, const PlanRow& row) {
   for (const TensorInfo& output : row.outputs) json["outputs"].push_back(output.name);
   if (row.quantized) {
     json["scheme"] = std::string(NameOf(row.scheme));
-    json["group_size"] = row.group_size;
-    json["scale"] = std::string(NameOf(row.scale));
+    if (row.group_size > 0) json["group_size"] = row.group_size;
+    if (TraitsOf(row.scheme).codes != CodeKind::kNone) json["scale"] = NameOf(row.scale);
   } else {
     json["kept_because"] = row.kept_because;
   }

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cctype>
+#include <utility>
 
 #include "artifact/quantized_config.h"
 #include "base/status.h"
+#include "fmt/format.h"
 
 namespace linchpin {
 namespace {
@@ -13,14 +15,13 @@ std::string TypeOf(const SchemeTraits& scheme) {
   return scheme.codes == CodeKind::kFloat8 ? "float" : "int";
 }
 
-// Exactly these keys: consumers refuse others.
-Json WeightsOf(const Plan& plan) {
-  const SchemeTraits& scheme = TraitsOf(plan.options.scheme);
-  Json weights = {
-      {"num_bits", scheme.bits}, {"type", TypeOf(scheme)}, {"symmetric", !plan.options.asymmetric}};
-  if (plan.group_size > 0) {
+// Exactly these keys: consumers refuse others.  Of one scale per channel where
+// there are no groups.
+Json WeightsOf(const SchemeTraits& scheme, bool asymmetric, int64_t group_size) {
+  Json weights = {{"num_bits", scheme.bits}, {"type", TypeOf(scheme)}, {"symmetric", !asymmetric}};
+  if (group_size > 0) {
     weights["strategy"] = "group";
-    weights["group_size"] = plan.group_size;
+    weights["group_size"] = group_size;
   } else {
     weights["strategy"] = "channel";
   }
@@ -38,13 +39,32 @@ Json ActivationsOf(const SchemeTraits& scheme) {
           {"dynamic", true}};
 }
 
-Json GroupOf(const Plan& plan) {
+Json GroupOf(Json targets, Json activations, Json weights) {
   Json group = Json::object();
-  group["targets"] = Json::array({"Linear"});
-  group["input_activations"] = ActivationsOf(TraitsOf(plan.options.scheme));
+  group["targets"] = std::move(targets);
+  group["input_activations"] = std::move(activations);
   group["output_activations"] = nullptr;
-  group["weights"] = WeightsOf(plan);
+  group["weights"] = std::move(weights);
   return group;
+}
+
+// The linear layers of the blocks.
+Json BlocksOf(const Plan& plan) {
+  const SchemeTraits& scheme = TraitsOf(plan.options.scheme);
+  return GroupOf({"Linear"}, ActivationsOf(scheme),
+                 WeightsOf(scheme, plan.options.asymmetric, plan.group_size));
+}
+
+// By the last part of its name, as consumers put others before it; transformers
+// may call an output head lm_head where a family's checkpoints do not.
+Json OuterOf(const Plan& plan, const OuterLayer& layer) {
+  const SchemeTraits& scheme = TraitsOf(TraitsOf(plan.options.scheme).outer);
+  const auto pattern = [](std::string_view name) { return fmt::format("re:.*{}$", name); };
+  const std::string last = layer.module.substr(layer.module.rfind('.') + 1);
+  Json targets = Json::array({pattern(last)});
+  if (!layer.looked_up && last != "lm_head") targets.push_back(pattern("lm_head"));
+  return GroupOf(std::move(targets), layer.looked_up ? Json() : ActivationsOf(scheme),
+                 WeightsOf(scheme, /*asymmetric=*/false, /*group_size=*/0));
 }
 
 // "qwen2_moe" -> "Qwen2MoeForCausalLM", as transformers names its classes.
@@ -104,7 +124,11 @@ absl::StatusOr<Json> QuantizedConfig(std::string_view config_text, const Plan& p
   quantization["quantization_status"] = "compressed";
   quantization["ignore"] = plan.ignored_modules;
   quantization["config_groups"] = Json::object();
-  quantization["config_groups"]["group_0"] = GroupOf(plan);
+  Json& groups = quantization["config_groups"];
+  groups["group_0"] = BlocksOf(plan);
+  for (const OuterLayer& layer : plan.outer) {
+    groups[fmt::format("group_{}", groups.size())] = OuterOf(plan, layer);
+  }
   config[std::string(kKey)] = std::move(quantization);
   return config;
 }

@@ -79,9 +79,9 @@ class Encoding {
         beside_(encoder_->Constants()) {}
 
   absl::Status Run(const RunContext& context, ProgressMeter& meter) {
-    if (encoder_->measures()) {
-      RETURN_IF_ERROR(ForEachSlab(context, [this](int64_t first, int64_t count) {
-        encoder_->Measure(first, count, weights_.data());
+    for (int pass = 0; pass < encoder_->passes(); ++pass) {
+      RETURN_IF_ERROR(ForEachSlab(context, [this, pass](int64_t first, int64_t count) {
+        encoder_->Measure(pass, first, count, weights_.data());
         return absl::OkStatus();
       }));
     }

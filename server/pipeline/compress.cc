@@ -145,7 +145,7 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
                    ModelConfig::Parse("config.json", checkpoint.config_text()));
   ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
   std::optional<Calibration> calibration;
-  if (options.quantize.scale == ScaleRule::kImportance) {
+  if (NeedsImportance(options.quantize)) {
     ASSIGN_OR_RETURN(calibration, Calibration::Start(checkpoint, pass, options.calibration));
   }
   ASSIGN_OR_RETURN(Detection detection, DetectIn(checkpoint, pass, options.detect, context,

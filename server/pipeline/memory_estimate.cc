@@ -80,7 +80,7 @@ TokenLoad LoadOf(const DetectRequest& request) {
 
 TokenLoad LoadOf(const CompressOptions& options) {
   TokenLoad load = LoadOf(options.detect);
-  if (options.quantize.scale != ScaleRule::kImportance) return load;
+  if (!NeedsImportance(options.quantize)) return load;
   const TokenLoad beside = options.calibration.empty()
                                ? TokenLoad{.longest = kBuiltInWindow, .measured = kBuiltInWindow}
                                : LoadOf(options.calibration, kCalibrationWindows);

@@ -40,7 +40,7 @@ absl::StatusOr<std::vector<PinnedWeight>> PinnedIn(const Json& detection) {
 
 // What a worker can do that has one shard and no activations.
 absl::Status CheckOptionsOfParts(const QuantizeOptions& options) {
-  if (options.scale == ScaleRule::kImportance) {
+  if (NeedsImportance(options)) {
     return Error(Reason::kFeatureUnsupported, "quantization.scale",
                  "importance takes the activations of the whole model, which a worker has not",
                  "choose mse, signed or minmax, or compress the model in one call");

@@ -41,6 +41,8 @@ std::set<size_t> ScalesOf(const Checkpoint& checkpoint) {
   return scales;
 }
 
+}  // namespace
+
 bool MatchesAny(const std::vector<std::string>& patterns, const std::string& tensor) {
   const std::string module = ModuleOf(tensor);
   return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
@@ -48,8 +50,6 @@ bool MatchesAny(const std::vector<std::string>& patterns, const std::string& ten
            fnmatch(pattern.c_str(), tensor.c_str(), 0) == 0;
   });
 }
-
-}  // namespace
 
 Classification::Classification(const Checkpoint& checkpoint, const ModelConfig& config,
                                const QuantizeOptions& options)

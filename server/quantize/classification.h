@@ -38,6 +38,9 @@ class Classification {
   std::set<std::string> shared_;  // stored names that the metadata offers under others, too
 };
 
+// Whether a tensor or its module is called as one of the patterns says.
+bool MatchesAny(const std::vector<std::string>& patterns, const std::string& tensor);
+
 // OPTION_INVALID for a pattern of `ignore` or `include` that matches nothing.
 absl::Status CheckPatterns(const Checkpoint& checkpoint, const QuantizeOptions& options);
 

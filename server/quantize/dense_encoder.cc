@@ -6,6 +6,7 @@
 
 #include "quantize/block_encoder.h"
 #include "quantize/clipped_blocks.h"
+#include "quantize/pruning.h"
 #include "tensor/float16.h"
 #include "tensor/float8.h"
 
@@ -16,8 +17,8 @@ namespace {
 class Rounding {
  public:
   virtual ~Rounding() = default;
-  virtual bool measures() const { return false; }
-  virtual void Measure(int64_t /*first*/, absl::Span<const float> /*weights*/) {}
+  virtual int passes() const { return 0; }
+  virtual void Measure(int /*pass*/, int64_t /*first*/, absl::Span<const float> /*weights*/) {}
   // Of whole rows from `first` on, in place.
   virtual EncodeError Round(int64_t first, int64_t rows, absl::Span<float> weights) const = 0;
 };
@@ -118,8 +119,8 @@ class PaperRounding : public Rounding {
         holds_out_(options.z == 0),
         blocks_(options, row.source.info.shape[0], row.source.info.shape[1]) {}
 
-  bool measures() const override { return true; }
-  void Measure(int64_t first, absl::Span<const float> weights) override {
+  int passes() const override { return 1; }
+  void Measure(int /*pass*/, int64_t first, absl::Span<const float> weights) override {
     const int64_t rows = static_cast<int64_t>(weights.size()) / row_.source.info.shape[1];
     std::vector<PinnedElement> held_out;
     if (holds_out_) held_out = ElementsIn(row_.held_out, first, rows);
@@ -135,10 +136,45 @@ class PaperRounding : public Rounding {
   ClippedBlocks blocks_;
 };
 
+// No rounding: zero, or as it was.
+class Pruning : public Rounding {
+ public:
+  Pruning(double sparsity, const PlanRow& row)
+      : row_(row), pruning_(sparsity, row.source.info.shape[0], row.source.info.shape[1]) {}
+
+  int passes() const override { return MagnitudePruning::kPasses; }
+  void Measure(int pass, int64_t first, absl::Span<const float> weights) override {
+    const int64_t rows = static_cast<int64_t>(weights.size()) / row_.source.info.shape[1];
+    pruning_.Measure(pass, first, weights, ElementsIn(row_.held_out, first, rows));
+  }
+  EncodeError Round(int64_t first, int64_t rows, absl::Span<float> weights) const override {
+    return pruning_.Prune(first, weights, ElementsIn(row_.held_out, first, rows));
+  }
+
+ private:
+  const PlanRow& row_;
+  MagnitudePruning pruning_;
+};
+
+class Pruning2Of4 : public Rounding {
+ public:
+  explicit Pruning2Of4(const PlanRow& row) : row_(row) {}
+
+  EncodeError Round(int64_t first, int64_t rows, absl::Span<float> weights) const override {
+    return PruneTwoOfFour(row_.source.info.shape[1], weights,
+                          ElementsIn(row_.held_out, first, rows));
+  }
+
+ private:
+  const PlanRow& row_;
+};
+
 std::unique_ptr<Rounding> MakeRounding(const QuantizeOptions& options, const PlanRow& row,
                                        const Importance* importance) {
   const CodeKind codes = TraitsOf(row.scheme).codes;
-  if (codes == CodeKind::kNone) return std::make_unique<PaperRounding>(options.blocks, row);
+  if (row.scheme == Scheme::kBlocks) return std::make_unique<PaperRounding>(options.blocks, row);
+  if (row.scheme == Scheme::kPruned) return std::make_unique<Pruning>(options.sparsity, row);
+  if (row.scheme == Scheme::kPruned2Of4) return std::make_unique<Pruning2Of4>(row);
   if (codes == CodeKind::kGgufBlocks) return std::make_unique<BlockRoundTrip>(row, importance);
   return std::make_unique<GroupRounding>(row, importance);
 }
@@ -148,9 +184,9 @@ class DenseSlabEncoder : public SlabEncoder {
   DenseSlabEncoder(const PlanRow& row, std::unique_ptr<Rounding> rounding)
       : row_(row), rounding_(std::move(rounding)) {}
 
-  bool measures() const override { return rounding_->measures(); }
-  void Measure(int64_t first, int64_t count, const std::byte* weights) override {
-    rounding_->Measure(first, Widen(count, weights));
+  int passes() const override { return rounding_->passes(); }
+  void Measure(int pass, int64_t first, int64_t count, const std::byte* weights) override {
+    rounding_->Measure(pass, first, Widen(count, weights));
   }
 
   EncodeError Encode(int64_t first, int64_t count, const std::byte* weights,

@@ -111,11 +111,12 @@ class GgufPlan {
 
   const GgufBlockType* TypeFor(const GgufSlot& slot, PlanRow& row) {
     const std::vector<int64_t>& shape = row.source.info.shape;
-    const bool outer = row.kept_because == "embedding" || row.kept_because == "output head";
+    const bool outer = row.kept_because == "embedding" || row.kept_because == "positions" ||
+                       row.kept_because == "output head";
     const bool plain = checkpoint_.is_gguf() ? slot.tensor.type->dtype.has_value() : true;
     const Scheme wanted = plan_.options.scheme;
     if (row.quantized) {
-      Quantize(row, wanted);
+      Quantize(row, row.scheme);
     } else if (outer && shape.size() == 2 && (plain || IsPlain(wanted))) {
       row.quantized = true;
       Quantize(row, IsPlain(wanted) ? wanted : Scheme::kQ8_0);

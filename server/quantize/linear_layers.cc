@@ -75,11 +75,16 @@ TensorRoles RolesOf(const Checkpoint& checkpoint, const ModelConfig& config) {
   roles.AddNorms({&final_norm});
   roles.AddOther(tensors.Output(), "output head");
   roles.AddOther(tensors.Embedding(), "embedding");
-  roles.AddOther(tensors.LearnedPositions(), "embedding");
+  roles.AddOther(tensors.LearnedPositions(), "positions");
   for (int layer = 0; layer < static_cast<int>(config.layers); ++layer) {
     AddLayer(tensors, layer, roles);
   }
   return roles.Take();
+}
+
+OuterTensors OuterTensorsOf(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const ModelTensors tensors(checkpoint, config);
+  return {tensors.Embedding().name, tensors.Output().weight.name};
 }
 
 }  // namespace linchpin

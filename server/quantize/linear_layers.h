@@ -12,8 +12,8 @@
 namespace linchpin {
 
 struct TensorRole {
-  // Why it is no linear layer of a block: "embedding", "output head", "norm",
-  // "bias", "router"; empty if it is one.
+  // Why it is no linear layer of a block: "embedding", "positions", "output head",
+  // "norm", "bias", "router"; empty if it is one.
   std::string_view other;
   bool transposed = false;  // stored [in, out]
   bool expert = false;      // of those that tokens are routed to
@@ -26,5 +26,13 @@ struct TensorRole {
 using TensorRoles = std::map<std::string, TensorRole, std::less<>>;
 
 TensorRoles RolesOf(const Checkpoint& checkpoint, const ModelConfig& config);
+
+// What stands before and behind the blocks, by the family's names: of tied ones
+// at most one is stored, and Checkpoint::Find gives it for both.
+struct OuterTensors {
+  std::string embedding;
+  std::string output;
+};
+OuterTensors OuterTensorsOf(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace linchpin

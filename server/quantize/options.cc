@@ -1,6 +1,7 @@
 #include "quantize/options.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "quantize/spelling.h"
 
@@ -61,7 +62,33 @@ absl::Status CheckBlocks(const BlockOptions& blocks) {
   return absl::OkStatus();
 }
 
+absl::Status CheckOuter(const QuantizeOptions& options) {
+  for (const auto& [option, bits] :
+       {std::pair("embeddings", options.embeddings), std::pair("lm-head", options.lm_head)}) {
+    if (bits == 0 || bits == 8) continue;
+    return Error(Reason::kOptionInvalid, option, fmt::format("{} bits are not built", bits),
+                 "give 8, or leave it out for as it is");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPruning(const QuantizeOptions& options) {
+  if (!(options.sparsity >= 0) || options.sparsity > 1) {
+    return Error(Reason::kOptionInvalid, "sparsity", "it is no part of all weights",
+                 "give a number from 0 to 1");
+  }
+  if (options.scheme == Scheme::kPruned || options.sparsity == kHalf) return absl::OkStatus();
+  return Error(Reason::kOptionInvalid, "sparsity",
+               fmt::format("is not for {}", NameOf(options.scheme)),
+               "leave it out, or prune by magnitude");
+}
+
 }  // namespace
+
+bool NeedsImportance(const QuantizeOptions& options) {
+  return options.scale == ScaleRule::kImportance &&
+         TraitsOf(SchemeIn(options.format, options.scheme)).codes != CodeKind::kNone;
+}
 
 absl::Status CheckOptions(const QuantizeOptions& options) {
   const SchemeTraits& scheme = TraitsOf(SchemeIn(options.format, options.scheme));
@@ -99,6 +126,8 @@ absl::Status CheckOptions(const QuantizeOptions& options) {
                  "use importance, or minmax for the rounding of ggml");
   }
   RETURN_IF_ERROR(CheckBlocks(options.blocks));
+  RETURN_IF_ERROR(CheckOuter(options));
+  RETURN_IF_ERROR(CheckPruning(options));
   if (options.preserve == Preserve::kScale && (options.asymmetric || scheme.rounds_activations)) {
     return Apart("preserve", "scale",
                  options.asymmetric ? "is for symmetric codes"

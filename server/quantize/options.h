@@ -41,6 +41,9 @@ struct BlockOptions {
   float z = 0;          // clips to mean|w| + z std|w|; 0: not
 };
 
+// What 2:4 leaves of the weights, and the default of plain pruning.
+inline constexpr double kHalf = 0.5;
+
 struct QuantizeOptions {
   Format format = Format::kCompressedTensors;
   Scheme scheme = Scheme::kW4A16;
@@ -55,10 +58,19 @@ struct QuantizeOptions {
   std::vector<std::string> ignore;
   std::vector<std::string> include;
   BlockOptions blocks;  // of Scheme::kBlocks
+  // Bits of the embedding and of the output head: 8, or 0 for as they are.  Where
+  // one tensor is both (tied), either asks for it.
+  int embeddings = 0;
+  int lm_head = 0;
+  // Of Scheme::kPruned: the part of each tensor's weights that becomes zero.
+  double sparsity = kHalf;
   // Path of a GGUF file of the same model, which lends a GGUF output its metadata
   // and tokenizer; empty: none.
   std::string gguf_donor;
 };
+
+// Whether anything is chosen by what goes into the layers, so that tokens must run.
+bool NeedsImportance(const QuantizeOptions& options);
 
 // OPTION_INVALID, naming what to choose instead, for choices that do not go together.
 absl::Status CheckOptions(const QuantizeOptions& options);

@@ -52,10 +52,9 @@ std::vector<std::byte> PackZeroPoints(absl::Span<const int8_t> zeros, int64_t gr
 std::string PackingObstacle(const SchemeTraits& scheme, bool asymmetric,
                             const std::vector<int64_t>& shape) {
   if (shape[0] == 0 || shape[1] == 0) return "no elements";
-  if (scheme.codes == CodeKind::kGgufBlocks || scheme.codes == CodeKind::kNone) return "";
-  // The encoder takes eight elements at a time.
-  constexpr int64_t kRun = 8;
-  if (shape[1] % kRun != 0) return "row length not a multiple of 8";
+  if (shape[1] % scheme.run != 0) {
+    return fmt::format("row length not a multiple of {}", scheme.run);
+  }
   if (asymmetric && shape[0] % CodesPerWord(scheme) != 0) return "rows not a multiple of 8";
   return "";
 }

@@ -12,6 +12,7 @@
 #include "quantize/classification.h"
 #include "quantize/gguf_plan.h"
 #include "quantize/group_encoder.h"
+#include "quantize/outer_layers.h"
 #include "quantize/packed_tensors.h"
 
 namespace linchpin {
@@ -183,14 +184,17 @@ void ChooseRules(const Importance* importance, Plan& plan) {
 bool IsKeptLinear(const PlanRow& row) {
   const TensorInfo& info = row.source.info;
   return !row.quantized && info.shape.size() == 2 && info.name.ends_with(kWeight) &&
-         row.kept_because != "embedding";
+         row.kept_because != "embedding" && row.kept_because != "positions";
 }
 
-std::vector<std::string> IgnoredModules(const ModelConfig& config,
-                                        const std::vector<PlanRow>& rows) {
+std::vector<std::string> IgnoredModules(const ModelConfig& config, const Plan& plan) {
   // transformers calls it lm_head where a family's checkpoints do not.
-  std::set<std::string> modules = {"lm_head", std::string(config.architecture.output)};
-  for (const PlanRow& row : rows) {
+  std::set<std::string> modules;
+  const auto is_head = [](const OuterLayer& layer) { return !layer.looked_up; };
+  if (std::none_of(plan.outer.begin(), plan.outer.end(), is_head)) {
+    modules = {"lm_head", std::string(config.architecture.output)};
+  }
+  for (const PlanRow& row : plan.rows) {
     if (IsKeptLinear(row)) modules.insert(ModuleOf(row.source.info.name));
   }
   return {modules.begin(), modules.end()};
@@ -257,6 +261,8 @@ void ChooseOutputs(PlanRow& row, const Plan& plan) {
   }
   row.scale_dtype = row.dtype;
   const BlockOptions& blocks = plan.options.blocks;
+  if (row.scheme == Scheme::kPruned) row.group_size = 0;  // the whole tensor
+  if (row.scheme == Scheme::kPruned2Of4) row.group_size = TraitsOf(row.scheme).run;
   if (row.scheme == Scheme::kBlocks) {
     row.group_size = blocks.tile > 0 ? blocks.tile * blocks.tile : blocks.run;
   }
@@ -317,10 +323,11 @@ absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOption
   ChooseRules(importance, plan);
   NoteExperts(classification, plan);
   plan.dtype = ModelDtype(checkpoint);
+  RETURN_IF_ERROR(QuantizeOuterLayers(checkpoint, config, plan));
   for (PlanRow& row : plan.rows) ChooseOutputs(row, plan);
   if (options.format == Format::kGguf) RETURN_IF_ERROR(FollowGguf(checkpoint, pattern, plan));
   RETURN_IF_ERROR(CheckNames(plan.rows));
-  plan.ignored_modules = IgnoredModules(config, plan.rows);
+  plan.ignored_modules = IgnoredModules(config, plan);
   return plan;
 }
 

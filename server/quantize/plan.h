@@ -53,6 +53,12 @@ struct PlanRow {
   uint64_t bytes_out() const;
 };
 
+// An embedding or output head that is quantized.
+struct OuterLayer {
+  std::string module;      // by the family's name, under which consumers know it
+  bool looked_up = false;  // by token id, where it is no linear layer
+};
+
 struct Plan {
   QuantizeOptions options;     // as asked for
   int64_t group_size = 0;      // resolved: 32, 64, 128, or -1 for per channel
@@ -60,6 +66,7 @@ struct Plan {
   std::vector<PlanRow> rows;
   std::vector<PinnedWeight> super_weights;   // as given, kept or not
   std::vector<std::string> ignored_modules;  // linear layers kept as they are, sorted
+  std::vector<OuterLayer> outer;             // quantized besides the blocks'
   // What a person should know, e.g. a fall-back from scale to tensor.
   std::vector<std::string> notes;
 
@@ -72,6 +79,7 @@ struct Plan {
 // rows the scheme cannot pack, one that `ignore` or `include` leaves out, and
 // with them the layers that consumers fuse with it.
 // Every linear layer that stays is ignored by name, as is lm_head.
+// Embedding and output head are quantized where asked for (quantize/outer_layers.h).
 // The group does not depend on the super weights, so that a plan made before a
 // detection has the group of the one made after it.  Nor do sizes depend on
 // `importance`; where it is given (not null), layers that it lacks fall back to

@@ -13,6 +13,9 @@ constexpr Format kInCompressedTensors[] = {Format::kCompressedTensors, Format::k
 constexpr Format kInGguf[] = {Format::kGguf, Format::kDense};
 constexpr Format kInDense[] = {Format::kDense};
 
+// What the encoder of groups takes at a time.
+constexpr int64_t kOctet = 8;
+
 constexpr SchemeTraits Blocks(Scheme scheme, std::string_view name, int bits, uint32_t type,
                               Scheme fall_back) {
   return {.scheme = scheme,
@@ -21,7 +24,8 @@ constexpr SchemeTraits Blocks(Scheme scheme, std::string_view name, int bits, ui
           .codes = CodeKind::kGgufBlocks,
           .bits = bits,
           .gguf_type = type,
-          .fall_back = fall_back};
+          .fall_back = fall_back,
+          .outer = Scheme::kQ8_0};
 }
 
 // In the order of the enum.  What compressed-tensors holds is what vLLM and
@@ -34,28 +38,34 @@ constexpr SchemeTraits kSchemes[] = {
      .bits = 4,
      .groups = true,
      .asymmetric = true,
-     .compressed_format = "pack-quantized"},
+     .compressed_format = "pack-quantized",
+     .run = kOctet},
     {.scheme = Scheme::kW8A16,
      .name = "w8a16",
      .formats = kInCompressedTensors,
      .codes = CodeKind::kPackedInt,
      .bits = 8,
      .groups = true,
-     .compressed_format = "pack-quantized"},
+     .compressed_format = "pack-quantized",
+     .run = kOctet},
     {.scheme = Scheme::kW8A8,
      .name = "w8a8",
      .formats = kInCompressedTensors,
      .codes = CodeKind::kInt8,
      .bits = 8,
      .rounds_activations = true,
-     .compressed_format = "int-quantized"},
+     .compressed_format = "int-quantized",
+     .run = kOctet,
+     .outer = Scheme::kW8A8},
     {.scheme = Scheme::kFp8,
      .name = "fp8",
      .formats = kInCompressedTensors,
      .codes = CodeKind::kFloat8,
      .bits = 8,
      .rounds_activations = true,
-     .compressed_format = "float-quantized"},
+     .compressed_format = "float-quantized",
+     .run = kOctet,
+     .outer = Scheme::kFp8},
     Blocks(Scheme::kQ4_0, "q4_0", 4, 2, Scheme::kF16),
     Blocks(Scheme::kQ4_1, "q4_1", 4, 3, Scheme::kF16),
     Blocks(Scheme::kQ5_0, "q5_0", 5, 6, Scheme::kF16),
@@ -67,6 +77,12 @@ constexpr SchemeTraits kSchemes[] = {
     Blocks(Scheme::kF16, "f16", 16, 1, Scheme::kF16),
     Blocks(Scheme::kBF16, "bf16", 16, 30, Scheme::kBF16),
     {.scheme = Scheme::kBlocks, .name = "blocks", .formats = kInDense, .codes = CodeKind::kNone},
+    {.scheme = Scheme::kPruned, .name = "pruned", .formats = kInDense, .codes = CodeKind::kNone},
+    {.scheme = Scheme::kPruned2Of4,
+     .name = "pruned_2_4",
+     .formats = kInDense,
+     .codes = CodeKind::kNone,
+     .run = 4},
 };
 
 }  // namespace

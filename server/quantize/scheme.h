@@ -18,7 +18,7 @@ enum class Format {
 
 // The name says bits of weights (w) and activations (a).
 // Those of GGUF are called as its element types are; kBlocks is the paper's
-// (quantize/clipped_blocks.h).
+// (quantize/clipped_blocks.h); pruned weights are zero or as they were (quantize/pruning.h).
 enum class Scheme {
   kW4A16,
   kW8A16,
@@ -35,6 +35,8 @@ enum class Scheme {
   kF16,
   kBF16,
   kBlocks,
+  kPruned,
+  kPruned2Of4,
 };
 
 // How the codes of a weight are stored.
@@ -60,6 +62,9 @@ struct SchemeTraits {
   // What a row that is no multiple of the type's blocks becomes, as llama.cpp
   // has it; itself where there is nothing else.
   Scheme fall_back = Scheme::kW4A16;
+  int64_t run = 1;  // a row's length must be a multiple of it
+  // What an embedding or output head of 8 bits is beside it.
+  Scheme outer = Scheme::kW8A16;
 };
 
 // All of them; of one.

@@ -93,7 +93,8 @@ class BlockSlabEncoder : public SlabEncoder {
 
 }  // namespace
 
-void SlabEncoder::Measure(int64_t /*first*/, int64_t /*count*/, const std::byte* /*weights*/) {}
+void SlabEncoder::Measure(int /*pass*/, int64_t /*first*/, int64_t /*count*/,
+                          const std::byte* /*weights*/) {}
 
 std::vector<float> ImportanceOf(const PlanRow& row, const Importance* importance) {
   if (importance == nullptr || row.scale != ScaleRule::kImportance) return {};

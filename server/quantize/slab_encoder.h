@@ -22,9 +22,10 @@ class SlabEncoder {
  public:
   virtual ~SlabEncoder() = default;
 
-  // Where true, all slabs are measured, one at a time, before the first is encoded.
-  virtual bool measures() const { return false; }
-  virtual void Measure(int64_t first, int64_t count, const std::byte* weights);
+  // So many times all slabs are measured, one at a time and the first time as pass
+  // 0, before the first is encoded.
+  virtual int passes() const { return 0; }
+  virtual void Measure(int pass, int64_t first, int64_t count, const std::byte* weights);
 
   // Rows [first, first + count) of the tensor, `first` a multiple of kSlabRows,
   // from `weights` in the dtype that they are read as.  Fills bytes[j] with what

@@ -27,7 +27,13 @@ constexpr Row<v1::Scheme, Scheme> kSchemes[] = {
     {v1::SCHEME_Q5_1, Scheme::kQ5_1},         {v1::SCHEME_Q8_0, Scheme::kQ8_0},
     {v1::SCHEME_Q4_K, Scheme::kQ4_K},         {v1::SCHEME_Q5_K, Scheme::kQ5_K},
     {v1::SCHEME_Q6_K, Scheme::kQ6_K},         {v1::SCHEME_F16, Scheme::kF16},
-    {v1::SCHEME_BF16, Scheme::kBF16},         {v1::SCHEME_BLOCKS, Scheme::kBlocks}};
+    {v1::SCHEME_BF16, Scheme::kBF16},         {v1::SCHEME_BLOCKS, Scheme::kBlocks},
+    {v1::SCHEME_PRUNED, Scheme::kPruned},     {v1::SCHEME_PRUNED_2_4, Scheme::kPruned2Of4}};
+// What prunes; the first row is of no pruning.
+constexpr Row<v1::PruningMethod, Scheme> kPrunings[] = {
+    {v1::PRUNING_METHOD_UNSPECIFIED, Scheme::kW4A16},
+    {v1::PRUNING_METHOD_MAGNITUDE, Scheme::kPruned},
+    {v1::PRUNING_METHOD_TWO_OF_FOUR, Scheme::kPruned2Of4}};
 constexpr Row<v1::OutputFormat, Format> kFormats[] = {
     {v1::OUTPUT_FORMAT_UNSPECIFIED, Format::kCompressedTensors},
     {v1::OUTPUT_FORMAT_COMPRESSED_TENSORS, Format::kCompressedTensors},
@@ -151,7 +157,9 @@ v1::TensorPlan ToProto(const PlanRow& row) {
   message.set_bytes_out(row.bytes_out());
   if (!row.quantized) return message;
   message.set_scheme(ToTable(kSchemes, row.scheme));
-  message.set_scale(ToTable(kScaleRules, row.scale));
+  if (TraitsOf(row.scheme).codes != CodeKind::kNone) {
+    message.set_scale(ToTable(kScaleRules, row.scale));
+  }
   message.set_asymmetric(row.asymmetric);
   return message;
 }
@@ -159,6 +167,23 @@ v1::TensorPlan ToProto(const PlanRow& row) {
 template <class Items, class Message>
 void AddAll(const Items& items, Message* messages) {
   for (const auto& item : items) *messages->Add() = ToProto(item);
+}
+
+// Pruned weights are a scheme to the engine; what is left unspecified beside them
+// is what they can be stored as and what spares the super weights.
+absl::Status TakePruning(const v1::QuantizationOptions& options, QuantizeOptions& result) {
+  const v1::Pruning& pruning = options.pruning();
+  if (pruning.has_sparsity()) result.sparsity = pruning.sparsity();
+  if (pruning.method() == v1::PRUNING_METHOD_UNSPECIFIED) return absl::OkStatus();
+  if (options.scheme() != v1::SCHEME_UNSPECIFIED) {
+    return Error(Reason::kOptionInvalid, "quantization.pruning",
+                 "weights are pruned or have a scheme, not both", "leave one of them out");
+  }
+  ASSIGN_OR_RETURN(result.scheme,
+                   FromTable(kPrunings, pruning.method(), "quantization.pruning.method"));
+  if (options.format() == v1::OUTPUT_FORMAT_UNSPECIFIED) result.format = Format::kDense;
+  if (options.preserve() == v1::PRESERVE_UNSPECIFIED) result.preserve = Preserve::kRestore;
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -193,6 +218,9 @@ absl::StatusOr<QuantizeOptions> FromProto(const v1::QuantizationOptions& options
   result.blocks.z = blocks.z();
   result.ignore.assign(options.ignore().begin(), options.ignore().end());
   result.include.assign(options.include().begin(), options.include().end());
+  result.embeddings = options.embeddings();
+  result.lm_head = options.lm_head();
+  RETURN_IF_ERROR(TakePruning(options, result));
   return result;
 }
 

@@ -103,6 +103,18 @@ def test_llama_cpp_gives_our_loss_on_stories(scheme, stories, compress, token_id
                                                    abs=TOLERANCE)
 
 
+def test_llama_cpp_reads_8_bit_embeddings_beside_half_precision(stories, compress, token_ids,
+                                                                linchpin, tmp_path):
+    for options in (["--embeddings", "8"], ["--lm-head", "8"]):  # one tensor is both
+        model = compress(stories, "--scheme", "f16", *options) / "model.gguf"
+        types = {name: tensor.tensor_type.name for name, tensor in tensors_of(model).items()}
+        assert types.pop("token_embd.weight") == "Q8_0"
+        assert "Q8_0" not in types.values()
+        ids = token_ids(stories, 128)
+        assert llama_loss(model, ids) == pytest.approx(our_loss(linchpin, model, ids, tmp_path),
+                                                       abs=TOLERANCE)
+
+
 @pytest.fixture(name="rounding", scope="module")
 def rounding_fixture(token_ids, linchpin, tmp_path_factory):
     """How far llama.cpp is from us on a file that neither wrote: it rounds the activations that

@@ -31,7 +31,7 @@ def test_capabilities_name_what_is_built(linchpin):
     assert "llama" in capabilities["families"]
     assert capabilities["schemes"] == [
         "w4a16", "w8a16", "w8a8", "fp8", "q4_0", "q4_1", "q5_0", "q5_1",
-        "q8_0", "q4_k", "q5_k", "q6_k", "f16", "bf16", "blocks"]
+        "q8_0", "q4_k", "q5_k", "q6_k", "f16", "bf16", "blocks", "pruned", "pruned_2_4"]
     assert set(capabilities["scale_rules"]) == {"importance", "signed", "minmax", "mse"}
     assert set(capabilities["preserve_modes"]) == {
         "tensor", "scale", "lora", "restore", "none"}

@@ -60,7 +60,8 @@ TEST_F(CallsTest, GetCapabilities) {
   EXPECT_THAT(response.families(), testing::ElementsAre("llama"));
   EXPECT_THAT(response.schemes(),
               testing::ElementsAre("w4a16", "w8a16", "w8a8", "fp8", "q4_0", "q4_1", "q5_0", "q5_1",
-                                   "q8_0", "q4_k", "q5_k", "q6_k", "f16", "bf16", "blocks"));
+                                   "q8_0", "q4_k", "q5_k", "q6_k", "f16", "bf16", "blocks",
+                                   "pruned", "pruned_2_4"));
   EXPECT_THAT(response.formats(), testing::ElementsAre("compressed-tensors", "gguf", "dense"));
   EXPECT_THAT(response.uri_schemes(), testing::ElementsAre("file"));
   EXPECT_THAT(response.scale_rules(),

@@ -64,6 +64,32 @@ TEST(QuantizedConfigTest, EverySchemeSaysWhatConsumersExpect) {
   }
 }
 
+TEST(QuantizedConfigTest, EmbeddingAndHeadHaveGroupsOfTheirOwnByName) {
+  Plan plan = PlanOf(64);
+  plan.outer = {{"model.embed_tokens", true}, {"embed_out", false}};
+  const auto config = QuantizedConfig("{}", plan);
+  ASSERT_TRUE(config.ok());
+  const Json& groups = (*config)["quantization_config"]["config_groups"];
+  EXPECT_EQ(groups.size(), 3U);
+  EXPECT_EQ(groups["group_1"].dump(),
+            R"({"targets":["re:.*embed_tokens$"],"input_activations":null,)"
+            R"("output_activations":null,"weights":{"num_bits":8,"type":"int","symmetric":true,)"
+            R"("strategy":"channel","dynamic":false}})");
+  EXPECT_EQ(groups["group_2"]["targets"].dump(), R"(["re:.*embed_out$","re:.*lm_head$"])");
+}
+
+TEST(QuantizedConfigTest, AHeadRoundsItsInputsAsTheSchemeDoesAndAnEmbeddingHasNone) {
+  Plan plan = PlanOf(-1);
+  plan.options.scheme = Scheme::kW8A8;
+  plan.outer = {{"model.embed_tokens", true}, {"lm_head", false}};
+  const auto config = QuantizedConfig("{}", plan);
+  ASSERT_TRUE(config.ok());
+  const Json& groups = (*config)["quantization_config"]["config_groups"];
+  EXPECT_TRUE(groups["group_1"]["input_activations"].is_null());
+  EXPECT_EQ(groups["group_2"]["input_activations"], groups["group_0"]["input_activations"]);
+  EXPECT_EQ(groups["group_2"]["weights"], groups["group_0"]["weights"]);
+}
+
 TEST(QuantizedConfigTest, KeepsEveryKeyInItsOrder) {
   const std::string source =
       R"({"z":1,"a":{"y":null,"x":[1.5,1e-06,10000.0]},"m":"Größe","big":18446744073709551615})";

@@ -69,6 +69,31 @@ TEST(CommandLine, ReadsAllOfDetect) {
   EXPECT_EQ(parsed.line.report_file, "f");
 }
 
+TEST(CommandLine, PruningLeavesToTheServerWhatIsNotGiven) {
+  const Parsed plain = Parse({"compress", "m", "o", "--prune", "magnitude", "--sparsity", "0.7"});
+  ASSERT_EQ(plain.exit_code, std::nullopt) << plain.err;
+  EXPECT_EQ(plain.line.quantization.prune, "magnitude");
+  EXPECT_EQ(plain.line.quantization.sparsity, 0.7);
+  EXPECT_EQ(plain.line.quantization.scheme, "");
+  EXPECT_EQ(plain.line.quantization.format, "");
+  EXPECT_EQ(plain.line.quantization.preserve, "");
+  const Parsed given =
+      Parse({"plan", "m", "--prune", "2:4", "--format", "gguf", "--preserve", "none"});
+  ASSERT_EQ(given.exit_code, std::nullopt) << given.err;
+  EXPECT_EQ(given.line.quantization.format, "gguf");
+  EXPECT_EQ(given.line.quantization.preserve, "none");
+  for (const auto& wrong : {std::vector<const char*>{"--prune", "wanda"},
+                            {"--sparsity", "0.5"},
+                            {"--prune", "magnitude", "--sparsity", "1.5"},
+                            {"--prune", "magnitude", "--scheme", "w4a16"},
+                            {"--embeddings", "4"},
+                            {"--lm-head", "16"}}) {
+    std::vector<const char*> arguments = {"compress", "m", "o"};
+    arguments.insert(arguments.end(), wrong.begin(), wrong.end());
+    EXPECT_EQ(Parse(arguments).exit_code, 2) << wrong[0];
+  }
+}
+
 TEST(CommandLine, AStudyMayHaveTokensWithoutAProof) {
   const Parsed parsed = Parse({"compress", "m", "o", "--study", "--proof-text", "t"});
   ASSERT_EQ(parsed.exit_code, std::nullopt) << parsed.err;

@@ -25,9 +25,10 @@ TEST(NameOf, TellsEveryVerdictClassAndModeApart) {
 }
 
 TEST(NameOf, IsWhatTheCommandLineTakes) {
-  EXPECT_EQ(SchemeNames(), (std::vector<std::string>{"w4a16", "w8a16", "w8a8", "fp8", "q4_0",
-                                                     "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k",
-                                                     "q6_k", "f16", "bf16", "blocks"}));
+  EXPECT_EQ(SchemeNames(),
+            (std::vector<std::string>{"w4a16", "w8a16", "w8a8", "fp8", "q4_0", "q4_1", "q5_0",
+                                      "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "f16", "bf16",
+                                      "blocks", "pruned", "pruned_2_4"}));
   for (const std::string& name : SchemeNames()) EXPECT_EQ(NameOf(SchemeNamed(name)), name);
   for (const std::string& name : ScaleRuleNames()) EXPECT_EQ(NameOf(ScaleRuleNamed(name)), name);
   for (const std::string& name : PreserveNames()) EXPECT_EQ(NameOf(PreserveNamed(name)), name);

@@ -124,6 +124,26 @@ TEST(MakeQuantizationOptions, MapsEveryChoice) {
   EXPECT_EQ(named.include(0), "c");
 }
 
+TEST(MakeQuantizationOptions, PruningSaysNothingThatWasNotGiven) {
+  v1::QuantizationOptions options;
+  ASSERT_TRUE(
+      MakeQuantizationOptions({.scheme = "", .format = "", .preserve = "", .prune = "2:4"}, options)
+          .ok());
+  EXPECT_EQ(options.scheme(), v1::SCHEME_UNSPECIFIED);
+  EXPECT_EQ(options.format(), v1::OUTPUT_FORMAT_UNSPECIFIED);
+  EXPECT_EQ(options.preserve(), v1::PRESERVE_UNSPECIFIED);
+  EXPECT_EQ(options.pruning().method(), v1::PRUNING_METHOD_TWO_OF_FOUR);
+  EXPECT_FALSE(options.pruning().has_sparsity());
+  ASSERT_TRUE(MakeQuantizationOptions({.prune = "magnitude", .sparsity = 0}, options).ok());
+  EXPECT_EQ(options.pruning().method(), v1::PRUNING_METHOD_MAGNITUDE);
+  EXPECT_TRUE(options.pruning().has_sparsity());
+  options.Clear();
+  ASSERT_TRUE(MakeQuantizationOptions({.embeddings = 8, .lm_head = 8}, options).ok());
+  EXPECT_EQ(options.embeddings(), 8);
+  EXPECT_EQ(options.lm_head(), 8);
+  EXPECT_FALSE(options.has_pruning());
+}
+
 TEST(MakeQuantizationOptions, TakesRunsAndTiles) {
   v1::QuantizationOptions options;
   ASSERT_TRUE(MakeQuantizationOptions({.format = "dense"}, options).ok());

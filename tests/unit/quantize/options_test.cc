@@ -76,6 +76,11 @@ TEST(OptionsTest, ChoicesThatDoNotGoTogetherAreRefusedWithARemedy) {
       {{.asymmetric = true, .preserve = Preserve::kScale}, "preserve: 'scale' is for symmetric"},
       {{.scheme = Scheme::kW8A8, .preserve = Preserve::kScale},
        "rounds activations, too: use tensor"},
+      {{.scheme = Scheme::kPruned}, "scheme: 'pruned' cannot be stored as compressed-tensors"},
+      {{.format = Format::kDense, .scheme = Scheme::kPruned, .sparsity = 1.5},
+       "sparsity: it is no part of all weights"},
+      {{.format = Format::kDense, .scheme = Scheme::kPruned2Of4, .sparsity = 0.25},
+       "sparsity: is not for pruned_2_4: leave it out"},
       {{.group_size = 48}, "group-size: '48' is not known: use one of auto, 32, 64, 128, channel"},
   };
   for (const auto& [options, message] : cases) {

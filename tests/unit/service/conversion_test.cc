@@ -62,6 +62,33 @@ TEST(QuantizationOptionsFromProto, FormatsDonorsAndBlocks) {
   EXPECT_EQ(ReasonOfResult(FromProto(message)), Reason::kOptionInvalid);
 }
 
+TEST(QuantizationOptionsFromProto, PruningIsASchemeWithDefaultsOfItsOwn) {
+  v1::QuantizationOptions message;
+  message.mutable_pruning()->set_method(v1::PRUNING_METHOD_MAGNITUDE);
+  auto options = FromProto(message);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->scheme, Scheme::kPruned);
+  EXPECT_EQ(options->format, Format::kDense);
+  EXPECT_EQ(options->preserve, Preserve::kRestore);
+  EXPECT_EQ(options->sparsity, 0.5);
+  message.mutable_pruning()->set_sparsity(0);
+  message.set_preserve(v1::PRESERVE_NONE);
+  options = FromProto(message);
+  ASSERT_TRUE(options.ok());
+  EXPECT_EQ(options->sparsity, 0);
+  EXPECT_EQ(options->preserve, Preserve::kNone);
+  message.mutable_pruning()->set_method(v1::PRUNING_METHOD_TWO_OF_FOUR);
+  EXPECT_EQ(FromProto(message)->scheme, Scheme::kPruned2Of4);
+  message.set_scheme(v1::SCHEME_W4A16);
+  EXPECT_EQ(ReasonOf(FromProto(message).status()), Reason::kOptionInvalid);
+  message.Clear();
+  message.set_embeddings(8);
+  message.set_lm_head(4);
+  EXPECT_EQ(FromProto(message)->embeddings, 8);
+  EXPECT_EQ(FromProto(message)->lm_head, 4) << "CheckOptions refuses it";
+  EXPECT_EQ(FromProto(message)->scheme, Scheme::kW4A16);
+}
+
 TEST(QuantizationOptionsFromProto, RefusesWhatItDoesNotKnow) {
   for (const int size : {-2, 1, 16, 33, 256, 1 << 30}) {
     v1::QuantizationOptions message;
