@@ -18,22 +18,30 @@ constexpr double kLowFrequency = 1;
 constexpr double kHighFrequency = 4;
 
 // What Llama 3's rule divides a frequency by.
-double Llama3Factor(double frequency, double factor, double original_positions) {
-  const double turns = original_positions * frequency / (2 * std::numbers::pi);
-  if (turns > kHighFrequency) return 1;
-  if (turns < kLowFrequency) return factor;
-  const double smooth = (turns - kLowFrequency) / (kHighFrequency - kLowFrequency);
-  return 1 / ((1 - smooth) / factor + smooth);
+double Llama3Factor(double frequency, const RopeConfig& rope) {
+  const double turns =
+      static_cast<double>(rope.original_max_position) * frequency / (2 * std::numbers::pi);
+  const double low = rope.low_freq_factor;
+  if (turns > rope.high_freq_factor) return 1;
+  if (turns < low) return rope.factor;
+  const double smooth = (turns - low) / (rope.high_freq_factor - low);
+  return 1 / ((1 - smooth) / rope.factor + smooth);
 }
 
-bool IsLlama3(const std::vector<float>& factors, const GgufRotation& rotation, double factor,
-              int64_t original_positions) {
+std::vector<float> Llama3Factors(const RopeConfig& rope, int64_t dimensions) {
+  std::vector<float> factors;
+  for (int64_t i = 0; i < dimensions; i += 2) {
+    const double exponent = static_cast<double>(i) / static_cast<double>(dimensions);
+    factors.push_back(static_cast<float>(Llama3Factor(std::pow(rope.theta, -exponent), rope)));
+  }
+  return factors;
+}
+
+bool IsLlama3(const std::vector<float>& factors, const RopeConfig& rope, int64_t dimensions) {
+  const std::vector<float> expected = Llama3Factors(rope, dimensions);
   for (size_t i = 0; i < factors.size(); ++i) {
-    const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(rotation.dimensions);
-    const double expected = Llama3Factor(std::pow(rotation.theta, -exponent), factor,
-                                         static_cast<double>(original_positions));
     // The file's come from float32 arithmetic.
-    if (!(std::fabs(factors[i] - expected) <= 1e-5 * expected)) return false;
+    if (!(std::fabs(factors[i] - expected[i]) <= 1e-5 * expected[i])) return false;
   }
   return true;
 }
@@ -48,7 +56,13 @@ std::optional<Json> FindLlama3(const std::vector<float>& factors, const GgufRota
     candidates.push_back(positions);
   }
   for (const int64_t positions : candidates) {
-    if (!IsLlama3(factors, rotation, factor, positions)) continue;
+    const RopeConfig rule = {.type = RopeType::kLlama3,
+                             .theta = rotation.theta,
+                             .factor = factor,
+                             .low_freq_factor = kLowFrequency,
+                             .high_freq_factor = kHighFrequency,
+                             .original_max_position = positions};
+    if (!IsLlama3(factors, rule, rotation.dimensions)) continue;
     return Json{{"rope_type", "llama3"},
                 {"factor", factor},
                 {"low_freq_factor", kLowFrequency},
@@ -180,6 +194,17 @@ class RopeScaling {
 };
 
 }  // namespace
+
+RopeDivisors RopeDivisorsOf(const RopeConfig& rope, int64_t dimensions) {
+  if (rope.type == RopeType::kLongRope) {
+    return {{rope.short_factor.begin(), rope.short_factor.end()},
+            {rope.long_factor.begin(), rope.long_factor.end()}};
+  }
+  const std::vector<float> factors =
+      rope.type == RopeType::kLlama3 ? Llama3Factors(rope, dimensions)
+                                     : std::vector<float>(static_cast<size_t>(dimensions / 2), 1);
+  return {factors, factors};
+}
 
 absl::StatusOr<Json> GgufRopeScaling(const GgufFields& fields, const GgufFamily& family,
                                      const GgufRotation& rotation, const GgufRopeFactors& factors) {

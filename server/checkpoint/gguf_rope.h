@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "checkpoint/gguf_families.h"
 #include "checkpoint/gguf_fields.h"
+#include "checkpoint/rope_config.h"
 #include "format/json.h"
 
 namespace linchpin {
@@ -24,6 +25,15 @@ struct GgufRotation {
   double theta = 10000;
   int64_t max_positions = 0;
 };
+
+// What divides each of the frequencies of `dimensions` rotated channels, within the
+// positions that the model was first trained for and beyond them.  All 1 for the
+// rules that GGUF knows by their parameters (linear, yarn, dynamic).
+struct RopeDivisors {
+  std::vector<float> within;
+  std::vector<float> beyond;
+};
+RopeDivisors RopeDivisorsOf(const RopeConfig& rope, int64_t dimensions);
 
 // Null where frequencies are not scaled.  Factors that Llama 3's rule gives are
 // written as that rule, any others as "longrope", which lists them.

@@ -48,29 +48,38 @@ absl::StatusOr<GgufTemplate> GgufTemplate::Open(const Checkpoint& gguf) {
     ASSIGN_OR_RETURN(std::unique_ptr<ReadableFile> reader, gguf.OpenFile(name));
     ASSIGN_OR_RETURN(GgufFile file, ReadGgufFile(*reader, name));
     for (const GgufTensor& tensor : file.header.tensors) {
-      result.slots_.push_back({tensor, static_cast<int>(i), {}});
+      result.slots_.push_back({tensor, static_cast<int>(i), {}, {}});
     }
     result.files_.push_back(std::move(file));
     result.readers_.push_back(std::move(reader));
   }
-  // Both lists are by file and ascending offset.
-  auto slot = result.slots_.begin();
-  for (const StoredTensor& part : gguf.tensors()) {
+  RETURN_IF_ERROR(result.AssignParts(gguf.tensors(), gguf.path()));
+  return result;
+}
+
+absl::Status GgufTemplate::AssignParts(absl::Span<const StoredTensor> parts,
+                                       const std::string& path) {
+  auto slot = slots_.begin();
+  for (const StoredTensor& part : parts) {
     while (slot->shard != part.shard || part.begin >= slot->tensor.end ||
            part.begin < slot->tensor.begin) {
-      if (++slot == result.slots_.end()) {
-        return Error(Reason::kSourceChanged, gguf.path(),
+      if (++slot == slots_.end()) {
+        return Error(Reason::kSourceChanged, path,
                      fmt::format("tensor {} is not where it was", part.info.name),
                      "call again when nobody writes to the file");
       }
     }
     slot->parts.push_back(part);
   }
-  return result;
+  return absl::OkStatus();
 }
 
 absl::Status GgufTemplate::ReadBytes(const GgufSlot& slot, uint64_t offset,
                                      absl::Span<std::byte> out) const {
+  if (!slot.content.empty()) {
+    slot.content.copy(reinterpret_cast<char*>(out.data()), out.size(), offset);
+    return absl::OkStatus();
+  }
   return readers_[static_cast<size_t>(slot.shard)]->ReadAt(slot.tensor.begin + offset, out);
 }
 

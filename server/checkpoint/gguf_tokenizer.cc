@@ -1,7 +1,6 @@
 #include "checkpoint/gguf_tokenizer.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <string_view>
 #include <tuple>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "checkpoint/gguf_split_rules.h"
 #include "checkpoint/tokenizer.h"
 #include "fmt/format.h"
 #include "format/json.h"
@@ -25,44 +25,6 @@ constexpr int64_t kUserDefined = 4;
 constexpr size_t kLongestToken = 1024;
 constexpr size_t kLongestJoined = 256;
 constexpr size_t kMaxMergeBytes = size_t{1} << 26;
-
-// Pre-tokenizers as their models' own tokenizer.json has them.
-constexpr std::string_view kByteLevel =
-    R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
-constexpr std::string_view kDigitsThenByteLevel =
-    R"({"type": "Sequence", "pretokenizers": [
-        {"type": "Digits", "individual_digits": true},
-        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]})";
-// @ is how many digits a word may have.
-constexpr std::string_view kSplitThenByteLevel =
-    R"({"type": "Sequence", "pretokenizers": [
-        {"type": "Split", "behavior": "Isolated", "invert": false, "pattern": {"Regex":
-         "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}@)"
-    R"(| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
-        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]})";
-
-struct SplitRule {
-  std::string_view name;  // tokenizer.ggml.pre
-  std::string_view pre_tokenizer;
-  std::string_view digits = "";  // in place of @
-  bool ignore_merges = false;    // a word that is a token is not merged
-};
-
-// Names as in llama.cpp.
-constexpr auto kSplitRules = std::to_array<SplitRule>({
-    {"gpt-2", kByteLevel},
-    {"olmo", kByteLevel},
-    {"phi-2", kByteLevel},
-    {"smollm", kDigitsThenByteLevel},
-    {"starcoder", kDigitsThenByteLevel},
-    {"llama3", kSplitThenByteLevel, "{1,3}", true},
-    {"llama-v3", kSplitThenByteLevel, "{1,3}", true},
-    {"llama-bpe", kSplitThenByteLevel, "{1,3}", true},
-    {"dbrx", kSplitThenByteLevel, "{1,3}"},
-    {"qwen2", kSplitThenByteLevel},
-    {"deepseek-r1-qwen", kSplitThenByteLevel},
-    {"stablelm2", kSplitThenByteLevel},
-});
 
 int64_t Characters(std::string_view text) {
   return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
@@ -162,14 +124,9 @@ class TokenizerWriter {
   absl::StatusOr<Json> ByteLevel() const {
     ASSIGN_OR_RETURN(const auto name, fields_.Text("tokenizer.ggml.pre"));
     if (!name) return Unsupported("tokenizer.ggml.pre", "");
-    const auto* rule = std::find_if(kSplitRules.begin(), kSplitRules.end(),
-                                    [&](const SplitRule& each) { return each.name == *name; });
-    if (rule == kSplitRules.end()) return Unsupported("tokenizer.ggml.pre", *name);
+    const GgufSplitRule* rule = FindGgufSplitRule(*name);
+    if (rule == nullptr) return Unsupported("tokenizer.ggml.pre", *name);
     ASSIGN_OR_RETURN(const auto prefix, fields_.Quantity("tokenizer.ggml.add_space_prefix"));
-    std::string pre_tokenizer(rule->pre_tokenizer);
-    if (const size_t at = pre_tokenizer.find('@'); at != std::string::npos) {
-      pre_tokenizer.replace(at, 1, rule->digits);
-    }
     if (prefix.value_or(0) != 0) {
       return Unsupported("tokenizer.ggml.add_space_prefix", "true");
     }
@@ -177,7 +134,7 @@ class TokenizerWriter {
     Json list = Json::array();
     for (const std::string_view merge : merges) list.push_back(merge);
     return Json{{"added_tokens", AddedTokens()},
-                {"pre_tokenizer", Json::parse(pre_tokenizer)},
+                {"pre_tokenizer", PreTokenizerOf(*rule)},
                 {"decoder",
                  {{"type", "ByteLevel"},
                   {"add_prefix_space", true},

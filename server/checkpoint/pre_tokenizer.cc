@@ -42,8 +42,8 @@ std::string Text(const Json& json, const char* key) {
   return member != json.end() && member->is_string() ? member->get<std::string>() : "";
 }
 
-// GPT-2 shows each byte as a printable character: those of Latin-1 that are
-// printable as themselves, the others as U+0100 and up, in order.
+}  // namespace
+
 std::array<std::string, 256> ByteCharacters() {
   std::array<std::string, 256> characters;
   unsigned next = 0x100;
@@ -59,8 +59,6 @@ std::array<std::string, 256> ByteCharacters() {
   }
   return characters;
 }
-
-}  // namespace
 
 class TextPattern {
  public:

@@ -2,6 +2,7 @@
 // `pre_tokenizer` of a tokenizer.json.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -12,6 +13,10 @@
 #include "format/json.h"
 
 namespace linchpin {
+
+// GPT-2 shows each byte as a printable character: those of Latin-1 that are
+// printable as themselves, the others as U+0100 and up, in order.
+std::array<std::string, 256> ByteCharacters();
 
 // A compiled regular expression over Unicode text (PCRE2).  Thread-safe.
 class TextPattern;

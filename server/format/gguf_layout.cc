@@ -28,6 +28,40 @@ std::string Text(std::string_view text) {
 
 std::string Type(GgufValueType type) { return Number(static_cast<uint32_t>(type)); }
 
+// A type and then a value, or an array's: type, count and values.
+std::string TypedBytes(bool value) {
+  return Type(GgufValueType::kBool) + Number(static_cast<uint8_t>(value));
+}
+std::string TypedBytes(uint32_t value) { return Type(GgufValueType::kU32) + Number(value); }
+std::string TypedBytes(float value) {
+  return Type(GgufValueType::kF32) + Number(std::bit_cast<uint32_t>(value));
+}
+std::string TypedBytes(std::string_view value) {
+  return Type(GgufValueType::kString) + Text(value);
+}
+
+std::string ArrayStart(GgufValueType type, size_t count) {
+  return Type(GgufValueType::kArray) + Type(type) + Number(static_cast<uint64_t>(count));
+}
+
+std::string TypedBytes(absl::Span<const std::string> values) {
+  std::string bytes = ArrayStart(GgufValueType::kString, values.size());
+  for (const std::string& value : values) bytes += Text(value);
+  return bytes;
+}
+
+std::string TypedBytes(absl::Span<const int32_t> values) {
+  std::string bytes = ArrayStart(GgufValueType::kI32, values.size());
+  for (const int32_t value : values) bytes += Number(static_cast<uint32_t>(value));
+  return bytes;
+}
+
+std::string TypedBytes(absl::Span<const float> values) {
+  std::string bytes = ArrayStart(GgufValueType::kF32, values.size());
+  for (const float value : values) bytes += Number(std::bit_cast<uint32_t>(value));
+  return bytes;
+}
+
 uint64_t AlignUp(uint64_t offset, uint64_t alignment) {
   return (offset + alignment - 1) / alignment * alignment;
 }
@@ -81,14 +115,8 @@ std::string EntryOf(const GgufTensor& tensor, uint64_t offset) {
 
 }  // namespace
 
-std::string GgufValueBytes(const std::variant<uint32_t, float, std::string_view>& value) {
-  if (const auto* number = std::get_if<uint32_t>(&value)) {
-    return Type(GgufValueType::kU32) + Number(*number);
-  }
-  if (const auto* real = std::get_if<float>(&value)) {
-    return Type(GgufValueType::kF32) + Number(std::bit_cast<uint32_t>(*real));
-  }
-  return Type(GgufValueType::kString) + Text(std::get<std::string_view>(value));
+std::string GgufValueBytes(const GgufNewValue& value) {
+  return std::visit([](const auto& given) { return TypedBytes(given); }, value);
 }
 
 absl::StatusOr<GgufLayout> LayOutGguf(std::string_view file, absl::Span<const GgufKeyValue> pairs,

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -19,8 +20,30 @@ namespace linchpin {
 
 inline constexpr size_t kMaxGgufNameBytes = 63;  // of a tensor; ggml takes no longer one
 
+// A value to be written; lists become arrays.
+using GgufNewValue =
+    std::variant<bool, uint32_t, float, std::string_view, absl::Span<const std::string>,
+                 absl::Span<const int32_t>, absl::Span<const float>>;
+
 // A value as GgufKeyValue has it.
-std::string GgufValueBytes(const std::variant<uint32_t, float, std::string_view>& value);
+std::string GgufValueBytes(const GgufNewValue& value);
+
+// Keys and values to be written, in their order.
+class GgufPairs {
+ public:
+  void Add(std::string key, const GgufNewValue& value) {
+    pairs_.emplace_back(std::move(key), GgufValueBytes(value));
+  }
+  // Views that live until the next Add.
+  std::vector<GgufKeyValue> views() const {
+    std::vector<GgufKeyValue> views;
+    for (const auto& [key, value] : pairs_) views.push_back({key, value});
+    return views;
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::string>> pairs_;
+};
 
 struct GgufLayout {
   std::string header;               // up to where the data begin

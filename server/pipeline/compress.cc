@@ -11,6 +11,7 @@
 #include "artifact/digest.h"
 #include "base/status.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/config_difference.h"
 #include "checkpoint/gguf_template.h"
 #include "checkpoint/model_config.h"
 #include "fmt/format.h"
@@ -65,33 +66,24 @@ class BackgroundDigest {
 absl::Status CheckSameModel(const Checkpoint& source, const Checkpoint& donor) {
   ASSIGN_OR_RETURN(const ModelConfig ours, ModelConfig::Parse("config.json", source.config_text()));
   ASSIGN_OR_RETURN(const ModelConfig theirs, ModelConfig::Parse(donor.path(), donor.config_text()));
-  const auto number = [](int64_t value) { return static_cast<double>(value); };
-  const std::tuple<std::string_view, double, double> settings[] = {
-      {"hidden size", number(ours.hidden), number(theirs.hidden)},
-      {"number of layers", number(ours.layers), number(theirs.layers)},
-      {"number of heads", number(ours.heads), number(theirs.heads)},
-      {"number of key-value heads", number(ours.kv_heads), number(theirs.kv_heads)},
-      {"head size", number(ours.head_dim), number(theirs.head_dim)},
-      {"vocabulary", number(ours.vocab), number(theirs.vocab)},
-      {"rope theta", ours.rope.full.theta, theirs.rope.full.theta},
-      {"norm epsilon", ours.norm_eps, theirs.norm_eps}};
-  for (const auto& [name, mine, other] : settings) {
-    if (std::fabs(mine - other) <= 1e-6 * std::fabs(mine)) continue;
-    return Error(Reason::kConfigInvalid, donor.path(),
-                 fmt::format("its {} is {}, that of the source {}", name, other, mine),
-                 "name a GGUF file of the same model");
-  }
-  return absl::OkStatus();
+  const auto difference = FirstDifference(ours, theirs);
+  if (!difference) return absl::OkStatus();
+  return Error(Reason::kConfigInvalid, donor.path(),
+               fmt::format("its {} is {}, that of the source {}", difference->setting,
+                           difference->theirs, difference->mine),
+               "name a GGUF file of the same model");
 }
 
 // What a GGUF output follows: the source itself where it is a GGUF file, else the
-// donor, where there is one.
+// donor, else what is made from the source's config and tokenizer.
 class Pattern {
  public:
   absl::Status Open(const Storage& storage, const Checkpoint& source,
                     const QuantizeOptions& options) {
     const std::string& donor = options.gguf_donor;
-    if (options.format != Format::kGguf || (!source.is_gguf() && donor.empty())) {
+    if (options.format != Format::kGguf) return absl::OkStatus();
+    if (!source.is_gguf() && donor.empty()) {
+      ASSIGN_OR_RETURN(template_, GgufTemplate::Make(source));
       return absl::OkStatus();
     }
     if (!source.is_gguf()) {
@@ -105,8 +97,11 @@ class Pattern {
     return absl::OkStatus();
   }
 
-  // Whether it is a donor.
-  bool lent() const { return donor_.has_value(); }
+  // Where metadata and tokenizer are from, unless they are the source's own.
+  std::vector<std::string> Notes() const {
+    if (!donor_) return template_ ? template_->notes() : std::vector<std::string>();
+    return {fmt::format("metadata and tokenizer are those of {}", LastComponent(donor_->path()))};
+  }
   const GgufTemplate* get() const { return template_ ? &*template_ : nullptr; }
 
  private:
@@ -153,10 +148,7 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   const Importance importance = calibration ? calibration->Take() : Importance();
   ASSIGN_OR_RETURN(Plan plan, MakePlan(checkpoint, options.quantize, PinnedWeights(detection),
                                        &importance, pattern.get()));
-  if (pattern.lent()) {
-    plan.notes.push_back(fmt::format("metadata and tokenizer are those of {}",
-                                     LastComponent(options.quantize.gguf_donor)));
-  }
+  for (std::string& note : pattern.Notes()) plan.notes.push_back(std::move(note));
   ASSIGN_OR_RETURN(const ArtifactRecord artifact,
                    WriteArtifact(checkpoint, plan, *output, context, &importance, pattern.get()));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files, digest.Take());

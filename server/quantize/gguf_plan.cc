@@ -41,7 +41,8 @@ absl::Status OtherModel(const GgufSlot& slot, std::string_view why, Reason reaso
 
 class GgufPlan {
  public:
-  GgufPlan(const Checkpoint& checkpoint, Plan& plan) : checkpoint_(checkpoint), plan_(plan) {
+  GgufPlan(const Checkpoint& checkpoint, bool tied, Plan& plan)
+      : checkpoint_(checkpoint), tied_(tied), plan_(plan) {
     for (PlanRow& row : plan.rows) rows_.emplace(row.source.info.name, row);
   }
 
@@ -147,7 +148,8 @@ class GgufPlan {
   // A tensor of the model that the pattern has no place for would be lost.
   absl::Status CheckAllUsed() const {
     for (const auto& [name, row] : rows_) {
-      if (used_.contains(name) || row.kept_because == "not a linear layer") continue;
+      const bool tied = row.kept_because == "output head" && tied_;
+      if (used_.contains(name) || row.kept_because == "not a linear layer" || tied) continue;
       return Error(Reason::kTensorMissing, fmt::format("tensor {}", name),
                    "the donor has no place for it", "give a GGUF file of the same model");
     }
@@ -163,6 +165,7 @@ class GgufPlan {
   }
 
   const Checkpoint& checkpoint_;
+  const bool tied_;
   Plan& plan_;
   RowsByName rows_;
   std::set<std::string> used_;
@@ -171,12 +174,12 @@ class GgufPlan {
 
 }  // namespace
 
-absl::Status FollowGguf(const Checkpoint& checkpoint, const GgufTemplate* pattern, Plan& plan) {
-  if (pattern != nullptr) return GgufPlan(checkpoint, plan).Follow(*pattern);
+absl::Status FollowGguf(const Checkpoint& checkpoint, bool tied, const GgufTemplate* pattern,
+                        Plan& plan) {
+  if (pattern != nullptr) return GgufPlan(checkpoint, tied, plan).Follow(*pattern);
   return Error(Reason::kFeatureUnsupported, checkpoint.path(),
-               "a GGUF file names the rule by which its tokenizer splits words, and that name "
-               "cannot be derived from a tokenizer.json with certainty",
-               "name a GGUF file of the same model as donor of metadata and tokenizer");
+               "a GGUF file needs metadata and a tokenizer to follow",
+               "name a GGUF file of the same model as donor of both");
 }
 
 int64_t GgufRowBytes(const GgufBlockType& type, int64_t columns) {

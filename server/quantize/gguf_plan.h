@@ -18,10 +18,12 @@
 namespace linchpin {
 
 // Turns the rows of a plan, one per tensor of the source, into those of the
-// output: one per part of each tensor of `pattern`.  FEATURE_UNSUPPORTED where
+// output: one per part of each tensor of `pattern`.  A `tied` output head may be
+// stored besides: it is the embedding.  FEATURE_UNSUPPORTED where
 // `pattern` is null; TENSOR_MISSING, TENSOR_SHAPE_INVALID or CONFIG_INVALID where
 // it is of another model.
-absl::Status FollowGguf(const Checkpoint& checkpoint, const GgufTemplate* pattern, Plan& plan);
+absl::Status FollowGguf(const Checkpoint& checkpoint, bool tied, const GgufTemplate* pattern,
+                        Plan& plan);
 
 // The bytes of one row of `columns` elements.
 int64_t GgufRowBytes(const GgufBlockType& type, int64_t columns);
