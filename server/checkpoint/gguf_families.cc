@@ -173,7 +173,8 @@ std::vector<GgufFamily> MakeFamilies() {
                        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0})",
       .bias = GgufBias::kAttention,
       .norm_added = 1,
-      .layers_scaled_by_hidden = 46};
+      .layers_scaled_by_hidden = 46,
+      .runs_windows = true};
   GgufFamily gemma3 = gemma2;
   gemma3.architecture = "gemma3";
   gemma3.model_type = "gemma3_text";

@@ -76,6 +76,9 @@ struct GgufFamily {
   // of all others by the head's size; below 0: the family has no such setting.
   int layers_scaled_by_hidden = -1;
   std::vector<GgufNeutralKey> neutral = {};  // besides GgufNeutralKeys
+  // llama.cpp runs the windows that its layers see; in the other families every
+  // token sees all before it, whatever the keys say.
+  bool runs_windows = false;
 };
 
 // The tensors of no layer, with their whole names.

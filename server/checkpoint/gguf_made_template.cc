@@ -1,4 +1,5 @@
 // GgufTemplate::Make: the file that llama.cpp's converter would make of a model.
+#include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
@@ -169,6 +170,17 @@ class TensorList {
   GgufRopeFactors factors_;
 };
 
+absl::Status CheckWindows(const ModelConfig& config, const GgufFamily& family) {
+  const int64_t window = *std::max_element(config.windows.begin(), config.windows.end());
+  const bool is_seen = window > 0 && (window < config.max_positions || config.max_positions == 0);
+  if (!is_seen || family.runs_windows) return absl::OkStatus();
+  return Error(Reason::kFeatureUnsupported, "config.json",
+               fmt::format("its tokens see {} others, in llama.cpp those of a model of "
+                           "architecture {} see all",
+                           window, family.architecture),
+               kRemedy);
+}
+
 absl::Status CheckReadAs(const ModelConfig& config, const GgufFamily& family,
                          std::string_view config_text) {
   ASSIGN_OR_RETURN(const ModelConfig read, ModelConfig::Parse("model.gguf", config_text));
@@ -187,6 +199,7 @@ absl::StatusOr<GgufTemplate> GgufTemplate::Make(const Checkpoint& model) {
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", model.config_text()));
   ASSIGN_OR_RETURN(const GgufFamily* family, GgufFamilyOf(config));
+  RETURN_IF_ERROR(CheckWindows(config, *family));
   TensorList list(model, config, *family);
   RETURN_IF_ERROR(list.Make());
   GgufPairs pairs;

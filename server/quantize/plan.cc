@@ -326,8 +326,7 @@ absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOption
   RETURN_IF_ERROR(QuantizeOuterLayers(checkpoint, config, plan));
   for (PlanRow& row : plan.rows) ChooseOutputs(row, plan);
   if (options.format == Format::kGguf) {
-    RETURN_IF_ERROR(
-        FollowGguf(checkpoint, config.tied_embeddings.value_or(false), pattern, plan));
+    RETURN_IF_ERROR(FollowGguf(checkpoint, config.tied_embeddings.value_or(false), pattern, plan));
   }
   RETURN_IF_ERROR(CheckNames(plan.rows));
   plan.ignored_modules = IgnoredModules(config, plan);

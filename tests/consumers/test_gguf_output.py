@@ -202,11 +202,11 @@ def test_families_with_a_donor(family, shared, compress, tmp_path):
         numpy.testing.assert_array_equal(values_of(tensors[name]), expected, err_msg=name)
 
 
-def test_without_a_donor_it_is_refused_with_the_reason(shared, linchpin, tmp_path):
-    result = linchpin.run("compress", shared / "models/stories260k/hf-f32", tmp_path / "out",
+def test_a_tokenizer_without_a_counterpart_is_refused_with_the_reason(shared, linchpin, tmp_path):
+    result = linchpin.run("compress", shared / "models/tinystories-656k/bf16", tmp_path / "out",
                           "--format", "gguf")
     assert result.code == 42
-    assert "tokenizer" in result.error and "donor" in result.error
+    assert "looked for in normalized text" in result.error and "--gguf-donor" in result.error
     assert not (tmp_path / "out").exists()
 
 

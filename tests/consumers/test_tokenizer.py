@@ -6,7 +6,6 @@ LINCHPIN_BUILD is the build directory (default build/dev), LINCHPIN_SHARED the s
 import json
 import os
 import pathlib
-import random
 import subprocess
 
 import gguf
@@ -14,6 +13,7 @@ import numpy
 import pytest
 import tokenizers
 
+from support.awkward_texts import awkward_texts
 from support.smollm2 import smollm2, smollm2_gguf
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -69,23 +69,6 @@ def tokenizer_file(name):
     if name == "smollm2":
         return smollm2("bf16") / "tokenizer.json"
     return SHARED / "models" / name / "tokenizer.json"
-
-
-def awkward_texts(specials):
-    """Blanks, line ends, scripts, emoji, digits, unknown characters and special tokens, mixed."""
-    rng = random.Random(7)
-    # U+180E is left out: a blank by PCRE2, not by Unicode since 6.3.
-    parts = ["Hello", "the", "don't", "WE'LL", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", "\x0b",
-             "0", "42", "1234567", "3.14", "½", "٣", "é", "e\u0301", "ß", "ſ", "漢字", "カナ",
-             "한국어", "Привет", "עברית", "हिन्दी", "🙂", "👩‍👩‍👧", "\u00a0", "\u2003", "\u3000",
-             "\u200b", "\ufeff", "\ufffd", "\U0010ffff", "\x01", "\x7f", "_", "--", "...", "'", "\"",
-             "<", ">", "\u2581", "<0x0A>", "{}[]", "http://a.b/c?d=e&f", *specials]
-    texts = ["", " ", "\n", "a", " a", "a ", "\u2581", "'s", "s's 's  's"]
-    texts += ["".join(rng.choices(parts, k=rng.randint(1, 30))) for _ in range(400)]
-    texts += ["".join(chr(rng.choice([rng.randint(1, 0x17f), rng.randint(0x2000, 0x303f),
-                                      rng.randint(0x1f300, 0x1f6ff)])) for _ in range(80))
-              for _ in range(50)]
-    return texts
 
 
 def specials_of(tokenizer_json):

@@ -42,6 +42,27 @@ TEST(GgufLayoutTest, TheBytesAreThoseOfAFileMadeByHand) {
   EXPECT_EQ(layout->file_size, expected.size() + 64 + 96);
 }
 
+TEST(GgufLayoutTest, ListsAndFlagsAreReadBackAsTheyWere) {
+  const std::vector<std::string> texts = {"", "a b", "\u2581"};
+  const std::vector<int32_t> numbers = {-1, 0, 1 << 30};
+  const std::vector<float> reals = {-0.5F, 3e38F};
+  GgufPairs pairs;
+  pairs.Add("flag", true);
+  pairs.Add("texts", absl::MakeConstSpan(texts));
+  pairs.Add("numbers", absl::MakeConstSpan(numbers));
+  pairs.Add("reals", absl::MakeConstSpan(reals));
+  const auto layout = LayOutGguf("f", pairs.views(), {});
+  ASSERT_TRUE(layout.ok()) << layout.status();
+  const auto header = ParseGgufHeader("f", layout->header, layout->file_size);
+  ASSERT_TRUE(header.ok() && *header) << header.status();
+  const auto& metadata = (*header)->metadata;
+  EXPECT_TRUE(std::get<bool>(metadata.at("flag")));
+  EXPECT_THAT(*std::get<GgufArray>(metadata.at("texts")).Strings(),
+              ElementsAre("", "a b", "\u2581"));
+  EXPECT_THAT(*std::get<GgufArray>(metadata.at("numbers")).Integers(), ElementsAre(-1, 0, 1 << 30));
+  EXPECT_THAT(*std::get<GgufArray>(metadata.at("reals")).Numbers(), ElementsAre(-0.5, 3e38F));
+}
+
 TEST(GgufLayoutTest, TheReaderReadsWhatWasLaidOut) {
   std::mt19937 random(3);
   for (int round = 0; round < 200; ++round) {
