@@ -176,6 +176,42 @@ void AddShards(CLI::App& app, CommandLine& line) {
       ->add_flag("--overwrite", line.overwrite, "Replace the output, at once and whole");
 }
 
+void AddAnalyses(CLI::App* command, CommandLine& line) {
+  AnalysisChoices& choices = line.analyses;
+  auto* arms = command->add_flag(
+      "--arms", choices.arms,
+      "Besides, round the weights in blocks, with and without clipping and super weights put "
+      "back; without tokens on a built-in text, as all of these");
+  command
+      ->add_option("--blocks", choices.blocks,
+                   "Of --arms: elements of a block, or tensor for a whole one; several with "
+                   "commas; default 16384,65536,262144,1048576,tensor")
+      ->delimiter(',')
+      ->needs(arms);
+  command->add_option("--bits", choices.bits, "Of --arms: bits of a code")
+      ->check(CLI::Range(2, 8))
+      ->capture_default_str()
+      ->needs(arms);
+  command->add_option("--z", choices.z, "Of --arms: clip to mean|w| + z std|w|")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->needs(arms);
+  auto* activations = command->add_flag(
+      "--activations", choices.activations,
+      "Besides, round weights and activations to 8 bits: plainly, as SmoothQuant does, and with "
+      "the super activations kept");
+  command->add_option("--smoothing", choices.smoothing, "Of --activations: SmoothQuant's alpha")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->needs(activations);
+  command->add_flag("--awq", choices.awq,
+                    "Besides, search as AWQ does for the scale of each super weight's channel");
+  command->add_option("--calibration", choices.calibration_file,
+                      "Tokens for --activations and --awq, in place of the built-in ones: a text, "
+                      "or as FILE.json an array of arrays of ids");
+  AddThresholds(command, line.look);
+}
+
 void AddEvaluate(CLI::App& app, CommandLine& line) {
   CLI::App* command = app.add_subcommand("evaluate", "Measure loss and perplexity of a model");
   AddModel(command, line);
@@ -185,8 +221,9 @@ void AddEvaluate(CLI::App& app, CommandLine& line) {
   auto* sources = command->add_option_group("tokens");
   sources->add_option("--tokens", line.tokens.ids_file, "A JSON array of arrays of token ids");
   sources->add_option("--text-file", line.tokens.text_file, "A text, cut into windows");
-  sources->require_option(1);
+  sources->require_option(0, 1);
   AddWindows(command, "--", line.windows);
+  AddAnalyses(command, line);
 }
 
 void AddReport(CLI::App& app, CommandLine& line) {
@@ -229,6 +266,17 @@ std::string Contradiction(const CommandLine& line) {
   }
   if (line.proof.level == "none" && !line.proof.study && tokens_given) {
     return "--proof-tokens and --proof-text need --proof joint, --proof full or --study";
+  }
+  const AnalysisChoices& analyses = line.analyses;
+  if (!analyses.calibration_file.empty() && !analyses.activations && !analyses.awq) {
+    return "--calibration needs --activations or --awq";
+  }
+  if (line.command == "evaluate" && !analyses.any()) {
+    const bool thresholds = !line.look.thresholds.empty();
+    if (thresholds) return "--threshold needs --arms, --activations or --awq";
+    if (line.tokens.ids_file.empty() && line.tokens.text_file.empty()) {
+      return "give --tokens or --text-file, or one of --arms, --activations and --awq";
+    }
   }
   const ConnectionOptions& connection = line.connection;
   const bool secrets_given =
@@ -288,11 +336,11 @@ std::optional<int> ParseCommandLine(int argc, const char* const* argv, CommandLi
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }
+  line.command = app.get_subcommands().front()->get_name();
   if (const std::string message = Contradiction(line); !message.empty()) {
     std::cerr << message << "\nRun with --help for more information.\n";
     return kExitUsage;
   }
-  line.command = app.get_subcommands().front()->get_name();
   return std::nullopt;
 }
 

@@ -67,6 +67,20 @@ struct QuantizationChoices {
   std::string calibration_file;  // JSON array of arrays of ids if it is called so, else text
 };
 
+// What evaluate finds out besides; names and defaults as the API's Analyses.
+struct AnalysisChoices {
+  bool arms = false;
+  std::vector<std::string> blocks;  // elements, or "tensor"; empty: the server's
+  int bits = 4;
+  float z = 9;
+  bool activations = false;
+  double smoothing = 0.85;
+  bool awq = false;
+  std::string calibration_file;  // as of QuantizationChoices
+
+  bool any() const { return arms || activations || awq; }
+};
+
 struct CommandLine {
   ConnectionOptions connection;
   bool json = false;
@@ -79,6 +93,7 @@ struct CommandLine {
   LookOptions look;
   ProofOptions proof;
   QuantizationChoices quantization;
+  AnalysisChoices analyses;
   std::string against;                 // OTHER of evaluate
   std::string report_file;             // --out of detect and report, --manifest of compress
   std::vector<std::string> manifests;  // of report

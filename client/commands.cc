@@ -14,6 +14,7 @@
 #include "client/report.h"
 #include "client/requests.h"
 #include "client/shards.h"
+#include "client/study_tables.h"
 #include "client/tables.h"
 #include "fmt/format.h"
 
@@ -123,7 +124,8 @@ grpc::Status RunDetect(const CommandLine& line, const CallSettings& settings, Ou
   grpc::Status status = MakeDetectionOptions(line, *request.mutable_detection());
   if (status.ok()) status = Detect(settings, request, result);
   if (!status.ok()) return status;
-  output.text = line.json ? DetectionJson(result) : DetectionText(result.detection());
+  output.text = line.json ? DetectionJson(result)
+                          : DetectionText(result.detection()) + StudyText(result.detection_json());
   return line.report_file.empty() ? status
                                   : WriteLocalFile(line.report_file, DetectionJson(result));
 }
@@ -157,8 +159,9 @@ grpc::Status RunCompress(const CommandLine& line, const CallSettings& settings, 
       line.upload ? AbsolutePath(line.output) : ServerPath(line, line.output);
   const grpc::Status status = Compress(line, settings, destination, result);
   if (!status.ok()) return status;
-  output.text =
-      line.json ? CompressionJson(result, destination) : CompressionText(result, destination);
+  output.text = line.json
+                    ? CompressionJson(result, destination)
+                    : StudyText(result.manifest_json()) + CompressionText(result, destination);
   return line.report_file.empty() ? status
                                   : WriteLocalFile(line.report_file, result.manifest_json());
 }
@@ -170,6 +173,7 @@ grpc::Status RunEvaluate(const CommandLine& line, const CallSettings& settings, 
   if (!line.against.empty()) request.set_against(ServerPath(line, line.against));
   *request.mutable_windows() = MakeWindows(line.windows);
   grpc::Status status = MakeTokenSource(line.tokens, *request.mutable_tokens());
+  if (status.ok()) status = MakeAnalyses(line, *request.mutable_analyses());
   if (status.ok()) status = Evaluate(settings, request, result);
   output.text = line.json ? EvaluationJson(result) : EvaluationText(result);
   return status;

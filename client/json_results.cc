@@ -50,6 +50,35 @@ Json KeptList(const google::protobuf::RepeatedPtrField<v1::KeptWeight>& kept) {
   return list;
 }
 
+// `block` null for a whole tensor.
+Json RoundedList(const google::protobuf::RepeatedPtrField<v1::RoundedModel>& models) {
+  Json list = Json::array();
+  for (const v1::RoundedModel& model : models) {
+    Json row = {{"name", model.name()}};
+    if (model.block() != 0) row["block"] = model.block() < 0 ? Json(nullptr) : Json(model.block());
+    row["loss"] = model.loss();
+    row["perplexity"] = model.perplexity();
+    row["kl"] = model.kl();
+    list.push_back(std::move(row));
+  }
+  return list;
+}
+
+Json AwqList(const google::protobuf::RepeatedPtrField<v1::AwqScale>& scales) {
+  Json list = Json::array();
+  for (const v1::AwqScale& scale : scales) {
+    list.push_back({{"tensor", scale.tensor()},
+                    {"row", scale.row()},
+                    {"column", scale.column()},
+                    {"exponent", scale.exponent()},
+                    {"scale", scale.scale()},
+                    {"median_scale", scale.median_scale()},
+                    {"largest_scale", scale.largest_scale()},
+                    {"error_ratio", scale.error_ratio()}});
+  }
+  return list;
+}
+
 Json TensorJson(const v1::TensorPlan& tensor) {
   const bool scaled = tensor.scale() != v1::SCALE_RULE_UNSPECIFIED;
   return {{"name", tensor.name()},
@@ -113,6 +142,13 @@ std::string EvaluationJson(const v1::EvaluationResult& result) {
                        {"perplexity", result.against().perplexity()},
                        {"kl", result.against().kl()}};
   }
+  const auto add = [&json](const char* name, Json list) {
+    if (!list.empty()) json[name] = std::move(list);
+  };
+  add("arms", RoundedList(result.arms()));
+  add("activations", RoundedList(result.activations()));
+  add("awq", AwqList(result.awq()));
+  add("notes", List(result.notes()));
   return Document(json);
 }
 

@@ -84,14 +84,14 @@ grpc::Status ParseIdLists(std::string_view file, std::string_view json, v1::Toke
   return grpc::Status::OK;
 }
 
-grpc::Status ParseThreshold(std::string_view text, v1::DetectionOptions& options) {
+grpc::Status ParseThreshold(std::string_view text, Thresholds& thresholds) {
   const size_t equals = text.find('=');
   double value = 0;
   if (equals != std::string_view::npos) {
     const char* const end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(text.data() + equals + 1, end, value);
     if (error == std::errc() && stop == end && equals > 0) {
-      (*options.mutable_thresholds())[std::string(text.substr(0, equals))] = value;
+      thresholds[std::string(text.substr(0, equals))] = value;
       return grpc::Status::OK;
     }
   }
@@ -112,6 +112,25 @@ grpc::Status MakeTokenSource(const TokenOptions& options, v1::TokenSource& sourc
   return status.ok() ? ParseIdLists(options.ids_file, json, source) : status;
 }
 
+namespace {
+
+grpc::Status ParseThresholds(const LookOptions& look, Thresholds& thresholds) {
+  for (const std::string& threshold : look.thresholds) {
+    const grpc::Status status = ParseThreshold(threshold, thresholds);
+    if (!status.ok()) return status;
+  }
+  return grpc::Status::OK;
+}
+
+// Ids if the file is called so, else a text.
+grpc::Status ReadCalibration(const std::string& file, v1::TokenSource& source) {
+  TokenOptions tokens;
+  (file.ends_with(".json") ? tokens.ids_file : tokens.text_file) = file;
+  return MakeTokenSource(tokens, source);
+}
+
+}  // namespace
+
 v1::Windows MakeWindows(const WindowOptions& windows) {
   v1::Windows message;
   message.set_size(windows.size);
@@ -123,9 +142,7 @@ grpc::Status MakeDetectionOptions(const CommandLine& line, v1::DetectionOptions&
   grpc::Status status = MakeTokenSource(line.tokens, *options.mutable_prompt());
   options.set_prompts(line.look.prompts);
   options.set_weights_only(line.look.weights_only);
-  for (const std::string& threshold : line.look.thresholds) {
-    if (status.ok()) status = ParseThreshold(threshold, options);
-  }
+  if (status.ok()) status = ParseThresholds(line.look, *options.mutable_thresholds());
   if (!status.ok() || (line.proof.level == "none" && !line.proof.study)) return status;
   options.set_study(line.proof.study);
   options.set_proof(line.proof.level == "full"    ? v1::PROOF_LEVEL_FULL
@@ -158,11 +175,33 @@ grpc::Status MakeQuantizationOptions(const QuantizationChoices& choices,
   }
   options.mutable_ignore()->Add(choices.ignore.begin(), choices.ignore.end());
   options.mutable_include()->Add(choices.include.begin(), choices.include.end());
-  if (choices.calibration_file.empty()) return grpc::Status::OK;
-  TokenOptions tokens;
-  const bool ids = choices.calibration_file.ends_with(".json");
-  (ids ? tokens.ids_file : tokens.text_file) = choices.calibration_file;
-  return MakeTokenSource(tokens, *options.mutable_calibration());
+  return choices.calibration_file.empty()
+             ? grpc::Status::OK
+             : ReadCalibration(choices.calibration_file, *options.mutable_calibration());
+}
+
+grpc::Status MakeAnalyses(const CommandLine& line, v1::Analyses& analyses) {
+  const AnalysisChoices& choices = line.analyses;
+  if (!choices.any()) return grpc::Status::OK;
+  analyses.set_arms(choices.arms);
+  analyses.set_bits(choices.bits);
+  analyses.set_z(choices.z);
+  analyses.set_activations(choices.activations);
+  analyses.set_smoothing(choices.smoothing);
+  analyses.set_awq(choices.awq);
+  for (const std::string& block : choices.blocks) {
+    const int64_t elements = block == "tensor" ? -1 : CountOf(block);
+    if (elements == 0) {
+      return LocalError(grpc::StatusCode::INVALID_ARGUMENT, "OPTION_INVALID", "--blocks",
+                        "is neither a number of elements nor tensor",
+                        "write it like 16384,65536,tensor");
+    }
+    analyses.add_blocks(elements);
+  }
+  const grpc::Status status = ParseThresholds(line.look, *analyses.mutable_thresholds());
+  return !status.ok() || choices.calibration_file.empty()
+             ? status
+             : ReadCalibration(choices.calibration_file, *analyses.mutable_calibration());
 }
 
 }  // namespace linchpin

@@ -19,14 +19,17 @@ grpc::Status ParseIds(std::string_view ids, v1::TokenSource& source);
 // A JSON array of arrays of ids; TOKENS_INVALID, naming `file`, for anything else.
 grpc::Status ParseIdLists(std::string_view file, std::string_view json, v1::TokenSource& source);
 
+using Thresholds = google::protobuf::Map<std::string, double>;
+
 // "NAME=VALUE"; OPTION_INVALID for anything else.  The server knows the names.
-grpc::Status ParseThreshold(std::string_view text, v1::DetectionOptions& options);
+grpc::Status ParseThreshold(std::string_view text, Thresholds& thresholds);
 
 // Reads the files that the options name.  Leaves `source` empty if none is set.
 grpc::Status MakeTokenSource(const TokenOptions& options, v1::TokenSource& source);
 grpc::Status MakeDetectionOptions(const CommandLine& line, v1::DetectionOptions& options);
 grpc::Status MakeQuantizationOptions(const QuantizationChoices& choices,
                                      v1::QuantizationOptions& options);
+grpc::Status MakeAnalyses(const CommandLine& line, v1::Analyses& analyses);
 v1::Windows MakeWindows(const WindowOptions& windows);
 
 }  // namespace linchpin

@@ -90,6 +90,56 @@ std::string KeptText(const google::protobuf::RepeatedPtrField<v1::KeptWeight>& k
   return TableText(rows);
 }
 
+// Perplexity and divergence of a rounded model.
+std::vector<std::string> QualityCells(const v1::RoundedModel& model) {
+  return {fmt::format("{:.4g}", model.perplexity()), fmt::format("{:.4g}", model.kl())};
+}
+
+// One row per block, two columns per arm.
+std::string ArmsText(const v1::EvaluationResult& result) {
+  if (result.arms().empty()) return {};
+  Rows rows = {{"block"}};
+  std::map<int64_t, size_t> row_of;
+  for (const v1::RoundedModel& arm : result.arms()) {
+    const auto [at, added] = row_of.try_emplace(arm.block(), rows.size());
+    if (added) {
+      rows.push_back({arm.block() < 0 ? "whole tensor" : fmt::format("{}", arm.block())});
+    }
+    if (at->second == 1) {
+      rows[0].push_back(arm.name());
+      rows[0].emplace_back("divergence");
+    }
+    for (std::string& cell : QualityCells(arm)) rows[at->second].push_back(std::move(cell));
+  }
+  return TableText(rows);
+}
+
+std::string ActivationsText(const v1::EvaluationResult& result) {
+  if (result.activations().empty()) return {};
+  Rows rows = {{"activations", "perplexity", "divergence"},
+               {"original", fmt::format("{:.4g}", result.perplexity()), "0"}};
+  for (const v1::RoundedModel& model : result.activations()) {
+    std::vector<std::string> row = {model.name()};
+    for (std::string& cell : QualityCells(model)) row.push_back(std::move(cell));
+    rows.push_back(std::move(row));
+  }
+  return TableText(rows);
+}
+
+std::string AwqText(const google::protobuf::RepeatedPtrField<v1::AwqScale>& scales) {
+  if (scales.empty()) return {};
+  Rows rows = {{"awq", "exponent", "scale", "median", "x median", "largest", "error"}};
+  for (const v1::AwqScale& scale : scales) {
+    rows.push_back({Position(scale.tensor(), scale.row(), scale.column()),
+                    fmt::format("{:.2f}", scale.exponent()), fmt::format("{:.4g}", scale.scale()),
+                    fmt::format("{:.4g}", scale.median_scale()),
+                    fmt::format("{:.3g}", scale.scale() / scale.median_scale()),
+                    fmt::format("{:.4g}", scale.largest_scale()),
+                    fmt::format("{:.3f}", scale.error_ratio())});
+  }
+  return TableText(rows);
+}
+
 std::string SizesText(uint64_t bytes_in, uint64_t bytes_out) {
   const double ratio = bytes_out == 0 ? 0 : static_cast<double>(bytes_in) / bytes_out;
   return fmt::format("size            {} -> {} ({:.2f} times smaller)\n", SizeText(bytes_in),
@@ -196,12 +246,15 @@ std::string EvaluationText(const v1::EvaluationResult& result) {
   std::string text =
       fmt::format("loss            {:.4f} nats\nperplexity      {:.4f}\ntokens          {}\n",
                   result.loss(), result.perplexity(), CountText(result.tokens()));
-  if (!result.has_against()) return text;
-  const v1::Comparison& against = result.against();
-  return text + fmt::format(
-                    "against         loss {:.4f} nats, perplexity {:.4f}\n"
-                    "divergence      {:.6f} nats per token from it\n",
-                    against.loss(), against.perplexity(), against.kl());
+  if (result.has_against()) {
+    const v1::Comparison& against = result.against();
+    text += fmt::format(
+        "against         loss {:.4f} nats, perplexity {:.4f}\n"
+        "divergence      {:.6f} nats per token from it\n",
+        against.loss(), against.perplexity(), against.kl());
+  }
+  return text + NotesText(result.notes()) + ArmsText(result) + ActivationsText(result) +
+         AwqText(result.awq());
 }
 
 std::string VerificationText(const v1::VerificationResult& result) {

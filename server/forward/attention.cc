@@ -39,11 +39,12 @@ at::Tensor Cap(const at::Tensor& x, double cap) { return cap > 0 ? (x / cap).tan
 
 }  // namespace
 
-absl::StatusOr<Attention> Attention::Load(const Checkpoint& checkpoint, const ModelConfig& config,
+absl::StatusOr<Attention> Attention::Load(const LinearWeights& weights, const ModelConfig& config,
                                           const AttentionTensors& tensors, int layer) {
-  Attention attention(checkpoint, config, tensors, layer);
-  ASSIGN_OR_RETURN(attention.query_norm_, Norm::Load(checkpoint, config, tensors.query_norm));
-  ASSIGN_OR_RETURN(attention.key_norm_, Norm::Load(checkpoint, config, tensors.key_norm));
+  Attention attention(weights, config, tensors, layer);
+  ASSIGN_OR_RETURN(attention.query_norm_,
+                   Norm::Load(weights.checkpoint, config, tensors.query_norm));
+  ASSIGN_OR_RETURN(attention.key_norm_, Norm::Load(weights.checkpoint, config, tensors.key_norm));
   return attention;
 }
 
@@ -51,12 +52,12 @@ absl::StatusOr<Attention::Heads> Attention::ProjectHeads(const at::Tensor& x,
                                                          const RunContext& context) const {
   Heads all;
   if (!tensors_.qkv.weight.name.empty()) {
-    ASSIGN_OR_RETURN(const at::Tensor fused, Project(checkpoint_, tensors_.qkv, x, context));
+    ASSIGN_OR_RETURN(const at::Tensor fused, Project(weights_, tensors_.qkv, x, context));
     all = SplitFused(fused);
   } else {
-    ASSIGN_OR_RETURN(all.query, Project(checkpoint_, tensors_.query, x, context));
-    ASSIGN_OR_RETURN(all.key, Project(checkpoint_, tensors_.key, x, context));
-    ASSIGN_OR_RETURN(all.value, Project(checkpoint_, tensors_.value, x, context));
+    ASSIGN_OR_RETURN(all.query, Project(weights_, tensors_.query, x, context));
+    ASSIGN_OR_RETURN(all.key, Project(weights_, tensors_.key, x, context));
+    ASSIGN_OR_RETURN(all.value, Project(weights_, tensors_.value, x, context));
   }
   if (const double clip = config_.clip_qkv; clip > 0) {
     for (at::Tensor* part : {&all.query, &all.key, &all.value}) part->clamp_(-clip, clip);
@@ -154,9 +155,11 @@ at::Tensor Attention::Mix(const Heads& heads) const {
 absl::StatusOr<at::Tensor> Attention::Run(const at::Tensor& x, absl::Span<const Lane> lanes,
                                           const std::vector<TokenRange>& ranges,
                                           const RunContext& context) const {
-  ShowInput(layer_, {&tensors_.query, &tensors_.key, &tensors_.value, &tensors_.qkv}, x, lanes,
-            ranges);
-  ASSIGN_OR_RETURN(const Heads all, ProjectHeads(x, context));
+  const at::Tensor input =
+      SeenInput({layer_, LinearInput::kAttention},
+                {&tensors_.query, &tensors_.key, &tensors_.value, &tensors_.qkv}, x, lanes, ranges,
+                weights_.lens);
+  ASSIGN_OR_RETURN(const Heads all, ProjectHeads(input, context));
   at::Tensor mixed = at::empty({x.size(1), config_.heads * config_.head_dim}, at::kFloat).t();
   RETURN_IF_ERROR(ForEachIndex(context.threads, ranges.size(), [&](size_t i) -> absl::Status {
     ComputeOnThisThread();
@@ -164,8 +167,9 @@ absl::StatusOr<at::Tensor> Attention::Run(const at::Tensor& x, absl::Span<const 
     mixed.narrow(1, ranges[i].begin, ranges[i].count).copy_(Mix(LaneHeads(all, ranges[i])));
     return absl::OkStatus();
   }));
-  ShowInput(layer_, {&tensors_.output}, mixed, lanes, ranges);
-  return Project(checkpoint_, tensors_.output, mixed, context);
+  const at::Tensor output_input = SeenInput({layer_, LinearInput::kMixed}, {&tensors_.output},
+                                            mixed, lanes, ranges, weights_.lens);
+  return Project(weights_, tensors_.output, output_input, context);
 }
 
 }  // namespace linchpin

@@ -7,11 +7,11 @@
 
 #include "absl/status/statusor.h"
 #include "base/run_context.h"
-#include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
 #include "forward/lane_tokens.h"
 #include "forward/model_tensors.h"
 #include "forward/norm.h"
+#include "forward/projection.h"
 
 namespace linchpin {
 
@@ -24,7 +24,7 @@ class Attention {
   // held at once per lane.
   static constexpr int64_t kLaneElements = int64_t{6} << 22;
 
-  static absl::StatusOr<Attention> Load(const Checkpoint& checkpoint, const ModelConfig& config,
+  static absl::StatusOr<Attention> Load(const LinearWeights& weights, const ModelConfig& config,
                                         const AttentionTensors& tensors, int layer);
 
   // Of `x` [hidden, tokens], already normed, the lanes side by side at `ranges`;
@@ -40,9 +40,9 @@ class Attention {
     at::Tensor value;
   };
 
-  Attention(const Checkpoint& checkpoint, const ModelConfig& config,
+  Attention(const LinearWeights& weights, const ModelConfig& config,
             const AttentionTensors& tensors, int layer)
-      : checkpoint_(checkpoint), config_(config), tensors_(tensors), layer_(layer) {}
+      : weights_(weights), config_(config), tensors_(tensors), layer_(layer) {}
   // Queries, keys and values of all lanes, each [heads x head_dim, tokens].
   absl::StatusOr<Heads> ProjectHeads(const at::Tensor& x, const RunContext& context) const;
   Heads SplitFused(const at::Tensor& fused) const;
@@ -53,7 +53,7 @@ class Attention {
   at::Tensor DistanceBias(const TokenRange& queries, int64_t first_head, int64_t heads) const;
   at::Tensor Mix(const Heads& heads) const;  // [heads x head_dim, tokens]
 
-  const Checkpoint& checkpoint_;
+  LinearWeights weights_;
   const ModelConfig& config_;
   AttentionTensors tensors_;
   int layer_;

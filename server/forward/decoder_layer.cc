@@ -87,8 +87,8 @@ absl::Status ForwardPass::RunLanes(int index, absl::Span<const Lane> lanes,
   ASSIGN_OR_RETURN(const Norm mlp_input, load(tensors_->MlpInputNorm(index)));
   ASSIGN_OR_RETURN(const Norm mlp_output, load(tensors_->MlpOutputNorm(index)));
   ASSIGN_OR_RETURN(const Attention attention,
-                   Attention::Load(*checkpoint_, *config_, attention_tensors, index));
-  const Mlp mlp(*checkpoint_, *config_, *tensors_, index);
+                   Attention::Load({*checkpoint_, lens_}, *config_, attention_tensors, index));
+  const Mlp mlp({*checkpoint_, lens_}, *config_, *tensors_, index);
   const bool parallel = config_->architecture.parallel;
 
   const std::vector<TokenRange> ranges = RangesOf(lanes);

@@ -36,13 +36,15 @@ absl::Status CheckTensors(const Checkpoint& checkpoint,
 
 }  // namespace
 
-ForwardPass::ForwardPass(const Checkpoint& checkpoint, ModelConfig config)
+ForwardPass::ForwardPass(const Checkpoint& checkpoint, ModelConfig config, const LinearLens* lens)
     : checkpoint_(&checkpoint),
+      lens_(lens),
       config_(std::make_unique<const ModelConfig>(std::move(config))),
       tensors_(std::make_unique<const ModelTensors>(checkpoint, *config_)) {}
 
-absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, ModelConfig config) {
-  ForwardPass pass(checkpoint, std::move(config));
+absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, ModelConfig config,
+                                              const LinearLens* lens) {
+  ForwardPass pass(checkpoint, std::move(config), lens);
   RETURN_IF_ERROR(CheckTensors(checkpoint, pass.tensors_->Around()));
   for (int layer = 0; layer < pass.layers(); ++layer) {
     RETURN_IF_ERROR(CheckTensors(checkpoint, pass.tensors_->Layer(layer)));
@@ -57,7 +59,7 @@ absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, Mode
 absl::StatusOr<ForwardPass::DownProjRow> ForwardPass::ReadDownProjRow(int layer, int expert,
                                                                       int64_t row) const {
   const LinearTensors down = DownProj(layer, expert);
-  ASSIGN_OR_RETURN(const at::Tensor weights, LoadChannel(*checkpoint_, down, row));
+  ASSIGN_OR_RETURN(const at::Tensor weights, LoadChannel({*checkpoint_, lens_}, down, row));
   ASSIGN_OR_RETURN(const at::Tensor bias, LoadTensor(*checkpoint_, down.bias));
   const auto* begin = weights.data_ptr<float>();
   return DownProjRow{{begin, begin + weights.numel()},

@@ -15,7 +15,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -25,6 +24,7 @@
 #include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
+#include "forward/linear_lens.h"
 #include "forward/model_tensors.h"
 #include "tensor/matrix.h"
 
@@ -41,27 +41,13 @@ struct DownProjView {
   MatrixView output;                 // [tokens, hidden], before any norm
 };
 
-// What goes into linear layers that share their input, for some tokens of a
-// lane: an expert's see the tokens that are routed to it.  Valid during the call only.
-struct LinearInputView {
-  int layer = 0;
-  absl::Span<const std::string_view> weights;  // their names
-  const float* data = nullptr;                 // channel i begins at data + i * stride
-  int64_t channels = 0;
-  int64_t tokens = 0;
-  int64_t stride = 0;
-
-  absl::Span<const float> Channel(int64_t channel) const {
-    return {data + channel * stride, static_cast<size_t>(tokens)};
-  }
-};
-
 // Sees activations as they pass.  Views are valid during the call only.
 class Tap {
  public:
   virtual ~Tap() = default;
   virtual void OnDownProj(const DownProjView& /*view*/) {}
-  // Once for every group of linear layers of a block, routers left out.
+  // Once for every group of linear layers of a block, routers left out, before a
+  // lens changes it.
   virtual void OnLinearInput(const LinearInputView& /*view*/) {}
   // What the MLP, all experts and the norm after it included, adds to the
   // residual stream [tokens, hidden].
@@ -138,8 +124,10 @@ class ForwardPass {
  public:
   // Checks that every tensor of the model is there with the shape that the
   // config demands (TENSOR_MISSING, TENSOR_SHAPE_INVALID, DTYPE_UNSUPPORTED),
-  // and no bias that it denies (CONFIG_INVALID).  Reads no weights.
-  static absl::StatusOr<ForwardPass> Open(const Checkpoint& checkpoint, ModelConfig config);
+  // and no bias that it denies (CONFIG_INVALID).  Reads no weights.  `lens`, if not
+  // null, must outlive the pass.
+  static absl::StatusOr<ForwardPass> Open(const Checkpoint& checkpoint, ModelConfig config,
+                                          const LinearLens* lens = nullptr);
 
   int layers() const { return static_cast<int>(config_->layers); }
   const ModelConfig& config() const { return *config_; }
@@ -172,10 +160,11 @@ class ForwardPass {
   absl::StatusOr<std::vector<float>> MlpOutputGain(int layer) const;
 
  private:
-  ForwardPass(const Checkpoint& checkpoint, ModelConfig config);
+  ForwardPass(const Checkpoint& checkpoint, ModelConfig config, const LinearLens* lens);
   absl::Status RunLanes(int index, absl::Span<const Lane> lanes, const RunContext& context) const;
 
   const Checkpoint* checkpoint_;
+  const LinearLens* lens_;
   std::unique_ptr<const ModelConfig> config_;
   std::unique_ptr<const ModelTensors> tensors_;
   uint64_t layer_bytes_ = 0;

@@ -19,9 +19,17 @@ struct TokenRange {
   int64_t count = 0;
 };
 
+// Which input of a layer.
+struct InputPlace {
+  int layer = 0;
+  LinearInput kind = LinearInput::kAttention;
+};
+
 // Shows each lane's part of `x`, [channels, tokens], the input of those of
-// `linears` that there are, to its tap.
-void ShowInput(int layer, std::initializer_list<const LinearTensors*> linears, const at::Tensor& x,
-               absl::Span<const Lane> lanes, const std::vector<TokenRange>& ranges);
+// `linears` that there are, to its tap, and returns what they are to be given: `x`,
+// or what `lens` makes of it if it is not null.
+at::Tensor SeenInput(const InputPlace& place, std::initializer_list<const LinearTensors*> linears,
+                     const at::Tensor& x, absl::Span<const Lane> lanes,
+                     const std::vector<TokenRange>& ranges, const LinearLens* lens);
 
 }  // namespace linchpin

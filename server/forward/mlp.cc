@@ -55,13 +55,13 @@ absl::StatusOr<at::Tensor> Mlp::RunExperts(const at::Tensor& x, absl::Span<const
     const Routed& routed = experts[expert];
     if (routed.tokens.numel() == 0) continue;
     ASSIGN_OR_RETURN(const at::Tensor output,
-                     RunOne(static_cast<int>(expert), x.index_select(1, routed.tokens), routed,
-                            lanes, ranges, context));
+                     RunOne(static_cast<int>(expert), x.t().index_select(0, routed.tokens).t(),
+                            routed, lanes, ranges, context));
     sum.index_add_(1, routed.tokens, output * routed.weights);
   }
   const LinearTensors shared = tensors_.SharedRouter(layer_);
   if (shared.weight.name.empty()) return sum;
-  ASSIGN_OR_RETURN(const at::Tensor logits, Project(checkpoint_, shared, x, context));
+  ASSIGN_OR_RETURN(const at::Tensor logits, Project(weights_, shared, x, context));
   const Routed all{at::arange(x.size(1), at::kLong), logits.sigmoid().squeeze(0).contiguous()};
   ASSIGN_OR_RETURN(const at::Tensor output, RunOne(kNoExpert, x, all, lanes, ranges, context));
   return sum.add_(output * all.weights);
@@ -69,8 +69,7 @@ absl::StatusOr<at::Tensor> Mlp::RunExperts(const at::Tensor& x, absl::Span<const
 
 absl::StatusOr<std::vector<Mlp::Routed>> Mlp::Route(const at::Tensor& x,
                                                     const RunContext& context) const {
-  ASSIGN_OR_RETURN(const at::Tensor logits,
-                   Project(checkpoint_, tensors_.Router(layer_), x, context));
+  ASSIGN_OR_RETURN(const at::Tensor logits, Project(weights_, tensors_.Router(layer_), x, context));
   const auto [chosen, indices] = logits.softmax(0).topk(config_.experts.per_token, 0);
   at::Tensor weights = chosen;
   if (config_.experts.renormalize) weights = weights / weights.sum(0, true);
@@ -91,10 +90,12 @@ absl::StatusOr<at::Tensor> Mlp::RunOne(int expert, const at::Tensor& x, const Ro
   const MlpTensors mlp = tensors_.Mlp(layer_, expert);
   std::vector<TokenRange> parts;
   for (const TokenRange& range : ranges) parts.push_back(PartIn(routed.tokens, range));
-  ShowInput(layer_, {&mlp.gate, &mlp.up, &mlp.gate_up}, x, lanes, parts);
-  ASSIGN_OR_RETURN(const at::Tensor input, DownInput(mlp, x, context));
-  ShowInput(layer_, {&mlp.down}, input, lanes, parts);
-  ASSIGN_OR_RETURN(at::Tensor output, Project(checkpoint_, mlp.down, input, context));
+  const at::Tensor seen = SeenInput({layer_, LinearInput::kMlp}, {&mlp.gate, &mlp.up, &mlp.gate_up},
+                                    x, lanes, parts, weights_.lens);
+  ASSIGN_OR_RETURN(const at::Tensor made, DownInput(mlp, seen, context));
+  const at::Tensor input =
+      SeenInput({layer_, LinearInput::kDown}, {&mlp.down}, made, lanes, parts, weights_.lens);
+  ASSIGN_OR_RETURN(at::Tensor output, Project(weights_, mlp.down, input, context));
   for (size_t i = 0; i < lanes.size(); ++i) {
     const TokenRange& part = parts[i];
     if (part.count == 0) continue;
@@ -112,13 +113,13 @@ absl::StatusOr<at::Tensor> Mlp::RunOne(int expert, const at::Tensor& x, const Ro
 absl::StatusOr<at::Tensor> Mlp::DownInput(const MlpTensors& mlp, const at::Tensor& x,
                                           const RunContext& context) const {
   if (!mlp.gate_up.weight.name.empty()) {
-    ASSIGN_OR_RETURN(const at::Tensor both, Project(checkpoint_, mlp.gate_up, x, context));
+    ASSIGN_OR_RETURN(const at::Tensor both, Project(weights_, mlp.gate_up, x, context));
     const int64_t width = both.size(0) / 2;
     return Activate(both.narrow(0, 0, width)).mul_(both.narrow(0, width, width));
   }
-  ASSIGN_OR_RETURN(const at::Tensor up, Project(checkpoint_, mlp.up, x, context));
+  ASSIGN_OR_RETURN(const at::Tensor up, Project(weights_, mlp.up, x, context));
   if (mlp.gate.weight.name.empty()) return Activate(up);
-  ASSIGN_OR_RETURN(const at::Tensor gate, Project(checkpoint_, mlp.gate, x, context));
+  ASSIGN_OR_RETURN(const at::Tensor gate, Project(weights_, mlp.gate, x, context));
   return Activate(gate).mul_(up);
 }
 
@@ -143,12 +144,12 @@ absl::Status Mlp::ApplyEdits(const LinearTensors& down, int expert, const Lane& 
     if (edit.layer != layer_ || edit.expert != expert) continue;
     const auto [channel, added] = channels.try_emplace(edit.row);
     if (added) {
-      ASSIGN_OR_RETURN(channel->second, LoadChannel(checkpoint_, down, edit.row));
+      ASSIGN_OR_RETURN(channel->second, LoadChannel(weights_, down, edit.row));
     }
     channel->second[edit.column] = edit.value;
   }
   if (channels.empty()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const at::Tensor bias, LoadTensor(checkpoint_, down.bias));
+  ASSIGN_OR_RETURN(const at::Tensor bias, LoadTensor(weights_.checkpoint, down.bias));
   for (const auto& [channel, weights] : channels) {
     at::Tensor values = weights.unsqueeze(0).mm(input).squeeze(0);
     if (bias.defined()) values += bias[channel];

@@ -8,20 +8,20 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/run_context.h"
-#include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
 #include "forward/forward_pass.h"
 #include "forward/lane_tokens.h"
 #include "forward/model_tensors.h"
+#include "forward/projection.h"
 
 namespace linchpin {
 
 class Mlp {
  public:
   // All must outlive this.
-  Mlp(const Checkpoint& checkpoint, const ModelConfig& config, const ModelTensors& tensors,
+  Mlp(const LinearWeights& weights, const ModelConfig& config, const ModelTensors& tensors,
       int layer)
-      : checkpoint_(checkpoint), config_(config), tensors_(tensors), layer_(layer) {}
+      : weights_(weights), config_(config), tensors_(tensors), layer_(layer) {}
 
   // Of `x` [hidden, tokens], already normed, the lanes side by side at `ranges`;
   // returns [hidden, tokens].  Shows every down_proj to the lanes' taps, with
@@ -54,7 +54,7 @@ class Mlp {
   absl::Status ApplyEdits(const LinearTensors& down, int expert, const Lane& lane,
                           const at::Tensor& input, at::Tensor output) const;
 
-  const Checkpoint& checkpoint_;
+  LinearWeights weights_;
   const ModelConfig& config_;
   const ModelTensors& tensors_;
   int layer_;

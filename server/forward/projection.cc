@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "base/parallel.h"
@@ -17,12 +18,57 @@ absl::Span<float> FloatsOf(const at::Tensor& tensor) {
   return absl::MakeSpan(tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel()));
 }
 
-// [in, out] weights: all of them at once, as their rows are what is summed over.
-absl::StatusOr<at::Tensor> ProjectTransposed(const Checkpoint& checkpoint,
-                                             const LinearTensors& linear, const at::Tensor& x) {
-  ASSIGN_OR_RETURN(const at::Tensor weight, LoadTensor(checkpoint, linear.weight));
-  return at::mm(x.t(), weight).t();
-}
+// One weight, as stored or as the lens shows it.
+class SourceOfRows {
+ public:
+  static absl::StatusOr<SourceOfRows> Open(const LinearWeights& weights,
+                                           const LinearTensors& linear, const RunContext& context) {
+    SourceOfRows source(weights.checkpoint);
+    ASSIGN_OR_RETURN(source.tensor_, weights.checkpoint.Find(linear.weight.name));
+    if (weights.lens == nullptr) return source;
+    ASSIGN_OR_RETURN(source.seen_,
+                     weights.lens->Look(weights.checkpoint, *source.tensor_, context));
+    return source;
+  }
+
+  int64_t rows() const { return tensor_->info.shape[0]; }
+  int64_t columns() const { return tensor_->info.shape[1]; }
+  // Rows to be read at once.
+  int64_t step() const {
+    const int64_t together = RowsTogether(columns());
+    if (seen_ == nullptr) return together;
+    return std::max<int64_t>(1, together / SeenWeight::kRows) * SeenWeight::kRows;
+  }
+  // As ReadStoredRows; `first` a multiple of step().
+  absl::StatusOr<StoredRows> Read(int64_t first, int64_t count, at::Tensor& memory) const {
+    if (seen_ == nullptr) return ReadStoredRows(checkpoint_, *tensor_, first, count, memory);
+    const int64_t elements = count * columns();
+    if (!memory.defined() || memory.numel() < elements) memory = at::empty({elements}, at::kFloat);
+    RETURN_IF_ERROR(seen_->Read(first, FloatsOf(memory).subspan(0, static_cast<size_t>(elements))));
+    return StoredRows{DType::kF32, static_cast<const std::byte*>(memory.data_ptr()), count,
+                      columns()};
+  }
+  // All of it, [rows, columns].
+  absl::StatusOr<at::Tensor> ReadAll() const {
+    at::Tensor all = at::empty({rows(), columns()}, at::kFloat);
+    if (seen_ == nullptr) {
+      RETURN_IF_ERROR(checkpoint_.ReadRows(*tensor_, 0, rows(), FloatsOf(all)));
+      return all;
+    }
+    for (int64_t first = 0; first < rows(); first += step()) {
+      const at::Tensor part = all.narrow(0, first, std::min(step(), rows() - first));
+      RETURN_IF_ERROR(seen_->Read(first, FloatsOf(part)));
+    }
+    return all;
+  }
+
+ private:
+  explicit SourceOfRows(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  const Checkpoint& checkpoint_;
+  const StoredTensor* tensor_ = nullptr;
+  std::unique_ptr<const SeenWeight> seen_;
+};
 
 }  // namespace
 
@@ -69,17 +115,19 @@ absl::StatusOr<StoredRows> ReadStoredRows(const Checkpoint& checkpoint, const St
   return rows;
 }
 
-absl::StatusOr<at::Tensor> Project(const Checkpoint& checkpoint, const LinearTensors& linear,
+absl::StatusOr<at::Tensor> Project(const LinearWeights& weights, const LinearTensors& linear,
                                    const at::Tensor& x, const RunContext& context) {
   ComputeOnThisThread();
-  ASSIGN_OR_RETURN(const at::Tensor bias, LoadTensor(checkpoint, linear.bias));
+  ASSIGN_OR_RETURN(const at::Tensor bias, LoadTensor(weights.checkpoint, linear.bias));
+  ASSIGN_OR_RETURN(const SourceOfRows source, SourceOfRows::Open(weights, linear, context));
   at::Tensor out;
   if (linear.transposed) {
-    ASSIGN_OR_RETURN(out, ProjectTransposed(checkpoint, linear, x));
+    // All of them at once, as their rows are what is summed over.
+    ASSIGN_OR_RETURN(const at::Tensor weight, source.ReadAll());
+    out = at::mm(x.t(), weight).t();
   } else {
-    ASSIGN_OR_RETURN(const StoredTensor* weight, checkpoint.Find(linear.weight.name));
-    const int64_t rows = weight->info.shape[0];
-    const int64_t step = RowsTogether(weight->info.shape[1]);
+    const int64_t rows = source.rows();
+    const int64_t step = source.step();
     const at::Tensor input = x.t().contiguous();
     out = at::empty({x.size(1), rows}, at::kFloat).t();
     const auto slabs = static_cast<size_t>((rows + step - 1) / step);
@@ -87,9 +135,8 @@ absl::StatusOr<at::Tensor> Project(const Checkpoint& checkpoint, const LinearTen
       RETURN_IF_ERROR(context.Check());
       thread_local at::Tensor memory;
       const int64_t first = static_cast<int64_t>(slab) * step;
-      const int64_t count = std::min(step, rows - first);
       ASSIGN_OR_RETURN(const StoredRows part,
-                       ReadStoredRows(checkpoint, *weight, first, count, memory));
+                       source.Read(first, std::min(step, rows - first), memory));
       MultiplyRows(part, input.data_ptr<float>(), x.size(1), out.data_ptr<float>() + first, rows);
       return absl::OkStatus();
     }));
@@ -98,15 +145,16 @@ absl::StatusOr<at::Tensor> Project(const Checkpoint& checkpoint, const LinearTen
   return out;
 }
 
-absl::StatusOr<at::Tensor> LoadChannel(const Checkpoint& checkpoint, const LinearTensors& linear,
+absl::StatusOr<at::Tensor> LoadChannel(const LinearWeights& weights, const LinearTensors& linear,
                                        int64_t channel) {
-  if (linear.transposed) {
-    ASSIGN_OR_RETURN(const at::Tensor weight, LoadTensor(checkpoint, linear.weight));
-    return weight.select(1, channel).clone();
+  if (linear.transposed || weights.lens != nullptr) {
+    ASSIGN_OR_RETURN(const SourceOfRows source, SourceOfRows::Open(weights, linear, {}));
+    ASSIGN_OR_RETURN(const at::Tensor weight, source.ReadAll());
+    return weight.select(linear.transposed ? 1 : 0, channel).clone();
   }
-  ASSIGN_OR_RETURN(const StoredTensor* weight, checkpoint.Find(linear.weight.name));
+  ASSIGN_OR_RETURN(const StoredTensor* weight, weights.checkpoint.Find(linear.weight.name));
   at::Tensor row = at::empty({weight->info.shape[1]}, at::kFloat);
-  RETURN_IF_ERROR(checkpoint.ReadRows(*weight, channel, 1, FloatsOf(row)));
+  RETURN_IF_ERROR(weights.checkpoint.ReadRows(*weight, channel, 1, FloatsOf(row)));
   return row;
 }
 

@@ -12,10 +12,17 @@
 #include "absl/status/statusor.h"
 #include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
+#include "forward/linear_lens.h"
 #include "forward/model_tensors.h"
 #include "forward/row_products.h"
 
 namespace linchpin {
+
+// The weights of linear layers: a checkpoint's, through a lens where there is one.
+struct LinearWeights {
+  const Checkpoint& checkpoint;
+  const LinearLens* lens = nullptr;  // may be null
+};
 
 // TENSOR_MISSING, TENSOR_SHAPE_INVALID or DTYPE_UNSUPPORTED unless the
 // checkpoint holds `expected` with its shape in a type that ReadRows reads.
@@ -32,11 +39,11 @@ absl::StatusOr<StoredRows> ReadStoredRows(const Checkpoint& checkpoint, const St
 // W x + b, [out, tokens], of x [in, tokens].  Slabs of W are spread over the
 // context's threads; the result does not depend on their number.  Weights of 16
 // bits are multiplied as they are stored (forward/row_products.h).
-absl::StatusOr<at::Tensor> Project(const Checkpoint& checkpoint, const LinearTensors& linear,
+absl::StatusOr<at::Tensor> Project(const LinearWeights& weights, const LinearTensors& linear,
                                    const at::Tensor& x, const RunContext& context);
 
 // One output channel of W, [in], float32, as a copy.
-absl::StatusOr<at::Tensor> LoadChannel(const Checkpoint& checkpoint, const LinearTensors& linear,
+absl::StatusOr<at::Tensor> LoadChannel(const LinearWeights& weights, const LinearTensors& linear,
                                        int64_t channel);
 
 // False if an element of the tensor is NaN or infinite.

@@ -60,10 +60,24 @@ absl::StatusOr<Calibration> Calibration::Start(const Checkpoint& checkpoint,
   return calibration;
 }
 
-std::vector<Lane> Calibration::Lanes() {
+std::vector<Lane> Calibration::Lanes(Tap& tap) {
   std::vector<Lane> lanes;
-  for (Matrix& hidden : hidden_) lanes.push_back({&hidden, {}, tap_.get()});
+  for (Matrix& hidden : hidden_) lanes.push_back({&hidden, {}, &tap});
   return lanes;
+}
+
+absl::Status Calibration::Run(const ForwardPass& pass, Tap& tap, const RunContext& context,
+                              const std::function<absl::Status(int layer)>& after_layer) {
+  const std::vector<Lane> lanes = Lanes(tap);
+  for (int i = 0; i < pass.layers(); ++i) {
+    RETURN_IF_ERROR(context.Check());
+    context.Report({Stage::kForward, fmt::format("calibration, layer {}", i),
+                    static_cast<uint64_t>(i) * pass.layer_bytes(),
+                    static_cast<uint64_t>(pass.layers()) * pass.layer_bytes()});
+    RETURN_IF_ERROR(pass.RunLayer(i, lanes, context));
+    RETURN_IF_ERROR(after_layer(i));
+  }
+  return absl::OkStatus();
 }
 
 int64_t Calibration::tokens() const {

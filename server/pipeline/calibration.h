@@ -5,10 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
 #include "detect/detection.h"
 #include "forward/forward_pass.h"
@@ -32,7 +34,10 @@ class Calibration {
                                            const TokenSource& given);
 
   // To be taken through all layers, once, while this stays where it is.
-  std::vector<Lane> Lanes();
+  std::vector<Lane> Lanes() { return Lanes(*tap_); }
+  // Takes them there with another tap; `after_layer` is called in between.
+  absl::Status Run(const ForwardPass& pass, Tap& tap, const RunContext& context,
+                   const std::function<absl::Status(int layer)>& after_layer);
   // What they met there.
   Importance Take() const { return tap_->Take(); }
 
@@ -41,6 +46,7 @@ class Calibration {
 
  private:
   Calibration() = default;
+  std::vector<Lane> Lanes(Tap& tap);
 
   TokenOrigin origin_ = TokenOrigin::kGiven;
   std::vector<Matrix> hidden_;  // per sequence

@@ -2,26 +2,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
-#include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/status.h"
-#include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
-#include "detect/arms.h"
 #include "fmt/format.h"
-#include "forward/forward_pass.h"
+#include "pipeline/activation_arms.h"
+#include "pipeline/detect.h"
+#include "pipeline/measurement.h"
 
 namespace linchpin {
 namespace {
-
-struct Model {
-  std::unique_ptr<const Checkpoint> checkpoint;  // the pass points to it
-  ForwardPass pass;
-  Head head;
-};
 
 absl::StatusOr<Model> OpenModel(const Storage& storage, std::string_view source) {
   ASSIGN_OR_RETURN(Checkpoint opened, Checkpoint::Open(storage, source));
@@ -33,100 +28,111 @@ absl::StatusOr<Model> OpenModel(const Storage& storage, std::string_view source)
   return Model{std::move(checkpoint), std::move(pass), std::move(head)};
 }
 
-// The residual streams of `windows` after the last layer.
-absl::StatusOr<std::vector<Matrix>> RunLayers(const Model& model,
-                                              absl::Span<const TokenWindow> windows,
-                                              const RunContext& context) {
-  std::vector<Matrix> hidden;
-  for (const TokenWindow& window : windows) {
-    ASSIGN_OR_RETURN(hidden.emplace_back(), model.pass.Embed(window));
-  }
-  std::vector<Lane> lanes;
-  for (Matrix& stream : hidden) lanes.push_back({&stream});
-  for (int i = 0; i < model.pass.layers(); ++i) {
-    RETURN_IF_ERROR(context.Check());
-    context.Report({Stage::kForward, fmt::format("layer {}", i),
-                    static_cast<uint64_t>(i) * model.pass.layer_bytes(),
-                    static_cast<uint64_t>(model.pass.layers()) * model.pass.layer_bytes()});
-    RETURN_IF_ERROR(model.pass.RunLayer(i, lanes, context));
-  }
-  return hidden;
+absl::Status CheckVocabularies(const Model& own, const Model& other) {
+  if (own.head.vocab() == other.head.vocab()) return absl::OkStatus();
+  return Error(Reason::kOptionInvalid, "against",
+               fmt::format("it predicts {} tokens and the evaluated model {}", other.head.vocab(),
+                           own.head.vocab()),
+               "compare models that share a vocabulary");
 }
 
-// Sums over the predicted tokens of one model.
-struct Sums {
-  double loss = 0;
-  double kl = 0;
-  int64_t tokens = 0;
-
-  void Add(const TokenScores& scores) {
-    loss = std::accumulate(scores.losses.begin(), scores.losses.end(), loss);
-    kl = std::accumulate(scores.divergences.begin(), scores.divergences.end(), kl);
-    tokens += static_cast<int64_t>(scores.losses.size());
+absl::StatusOr<std::vector<TokenWindow>> WindowsOf(const Model& model,
+                                                   const EvaluateRequest& request,
+                                                   Evaluation& result) {
+  const ModelConfig& config = model.pass.config();
+  if (!request.tokens.empty() || !request.analyses.any()) {
+    return MakeWindows(*model.checkpoint, config, request.tokens, request.windows);
   }
+  ASSIGN_OR_RETURN(BuiltInTokens built_in,
+                   MakeBuiltInTokens(*model.checkpoint, config, request.windows));
+  if (!built_in.no_text_because.empty()) {
+    result.notes.push_back(
+        fmt::format("the tokens are fixed ids ({}): losses and perplexities on them mean little, "
+                    "so compare divergences",
+                    built_in.no_text_because));
+  }
+  return std::move(built_in.windows);
+}
+
+void Fill(const Measurement& measured, Evaluation& result) {
+  result.tokens = measured.own().tokens;
+  result.loss = measured.own().Loss();
+  result.perplexity = std::exp(result.loss);
+  if (const double loss = measured.against().Loss(); measured.against().tokens > 0) {
+    result.against = {loss, std::exp(loss), measured.own().Divergence()};
+  }
+  for (size_t i = 0; i < measured.arms().size(); ++i) {
+    const LensArm& arm = measured.arms()[i];
+    const LossSums& sums = measured.of_arms()[i];
+    auto& rows = arm.block == 0 ? result.activations : result.arms;
+    rows.push_back({arm.name, arm.block, sums.Loss(), std::exp(sums.Loss()), sums.Divergence()});
+  }
+}
+
+// What the analyses need to know first, and what they tell before a token is predicted.
+struct Preparation {
+  Detection detection;
+  std::vector<PinnedWeight> super_weights;
 };
 
-// The windows through every model; each but the first is measured against the first.
-absl::Status AddWindows(const std::vector<Model>& models, absl::Span<const TokenWindow> windows,
-                        const RunContext& context, std::vector<Sums>& sums) {
-  std::vector<std::vector<Matrix>> hidden;
-  std::vector<ScoreLane> lanes;
-  for (const Model& model : models) {
-    ASSIGN_OR_RETURN(hidden.emplace_back(), RunLayers(model, windows, context));
-    for (size_t i = 0; i < windows.size(); ++i) {
-      const int reference = hidden.size() == 1 ? -1 : static_cast<int>(i);
-      lanes.push_back({&hidden.back()[i], windows[i], reference, &model.head});
-    }
-  }
-  ASSIGN_OR_RETURN(const std::vector<TokenScores> scores,
-                   models.front().head.Score(lanes, context));
-  for (size_t i = 0; i < scores.size(); ++i) sums[i / windows.size()].Add(scores[i]);
-  return absl::OkStatus();
+absl::StatusOr<Preparation> FindSuperWeights(const Model& model, const AnalysisOptions& options,
+                                             const RunContext& context) {
+  DetectRequest request{.options = options.detect};
+  Preparation prepared;
+  ASSIGN_OR_RETURN(prepared.detection, DetectIn(*model.checkpoint, model.pass, request, context));
+  prepared.super_weights = PinnedWeights(prepared.detection);
+  return prepared;
 }
 
-absl::Status CheckVocabularies(const std::vector<Model>& models) {
-  const int64_t own = models.back().head.vocab();
-  const int64_t other = models.front().head.vocab();
-  if (own == other) return absl::OkStatus();
-  return Error(Reason::kOptionInvalid, "against",
-               fmt::format("it predicts {} tokens and the evaluated model {}", other, own),
-               "compare models that share a vocabulary");
+absl::StatusOr<std::vector<LensArm>> MakeArms(const Model& model, const AnalysisOptions& options,
+                                              const Preparation& prepared,
+                                              const RunContext& context) {
+  std::vector<LensArm> arms;
+  if (options.arms) arms = WeightArms(*model.checkpoint, options, prepared.super_weights);
+  if (!options.activations) return arms;
+  ASSIGN_OR_RETURN(std::vector<LensArm> more, ActivationArms(*model.checkpoint, model.pass, options,
+                                                             prepared.detection, context));
+  std::move(more.begin(), more.end(), std::back_inserter(arms));
+  return arms;
 }
 
 }  // namespace
 
 absl::StatusOr<Evaluation> Evaluate(const Storage& storage, std::string_view source,
-                                    std::string_view against, const TokenSource& tokens,
-                                    const WindowOptions& windows, const RunContext& context) {
-  std::vector<Model> models;  // the evaluated one last
-  for (const std::string_view path : {against, source}) {
-    if (path.empty()) continue;
-    ASSIGN_OR_RETURN(Model model, OpenModel(storage, path));
-    models.push_back(std::move(model));
+                                    const EvaluateRequest& request, const RunContext& context) {
+  const AnalysisOptions& analyses = request.analyses;
+  RETURN_IF_ERROR(CheckOptions(analyses));
+  ASSIGN_OR_RETURN(const Model own, OpenModel(storage, source));
+  std::optional<Model> against;
+  if (!request.against.empty()) {
+    ASSIGN_OR_RETURN(against, OpenModel(storage, request.against));
+    RETURN_IF_ERROR(CheckVocabularies(own, *against));
   }
-  RETURN_IF_ERROR(CheckVocabularies(models));
-  const Model& own = models.back();
-  ASSIGN_OR_RETURN(const std::vector<TokenWindow> sequences,
-                   MakeWindows(*own.checkpoint, own.pass.config(), tokens, windows));
-  int64_t widest = 0;
-  for (const Model& model : models) widest = std::max(widest, model.pass.config().hidden);
-  const size_t together = StreamsTogether(sequences, widest) / models.size();
-
-  std::vector<Sums> sums(models.size());
-  const absl::Span<const TokenWindow> all = sequences;
-  for (size_t i = 0; i < all.size(); i += together) {
-    RETURN_IF_ERROR(AddWindows(models, all.subspan(i, together), context, sums));
-  }
-  for (const Model& model : models) RETURN_IF_ERROR(model.checkpoint->CheckUnchanged());
-  const auto count = static_cast<double>(sums.back().tokens);
   Evaluation result;
-  result.tokens = sums.back().tokens;
-  result.loss = sums.back().loss / count;
-  result.perplexity = std::exp(result.loss);
-  if (!against.empty()) {
-    const double loss = sums.front().loss / count;
-    result.against = {loss, std::exp(loss), std::max(0.0, sums.back().kl / count)};
+  ASSIGN_OR_RETURN(const std::vector<TokenWindow> windows, WindowsOf(own, request, result));
+  Preparation prepared;
+  if (analyses.any()) {
+    ASSIGN_OR_RETURN(prepared, FindSuperWeights(own, analyses, context));
+    if (prepared.super_weights.empty()) {
+      result.notes.emplace_back("no super weight was found: what keeps them changes nothing");
+    }
   }
+  if (analyses.awq) {
+    ASSIGN_OR_RETURN(result.awq, AwqScalesOf(*own.checkpoint, own.pass, prepared.detection,
+                                             analyses.calibration, context));
+  }
+  ASSIGN_OR_RETURN(std::vector<LensArm> arms, MakeArms(own, analyses, prepared, context));
+  int64_t widest = own.pass.config().hidden;
+  if (against) widest = std::max(widest, against->pass.config().hidden);
+  const bool alone = !against && arms.empty();
+  const size_t together = StreamsTogether(windows, widest) / (alone ? 1 : 2);
+  Measurement measurement(own, against, std::move(arms), context);
+  for (size_t i = 0; i < windows.size(); i += together) {
+    RETURN_IF_ERROR(measurement.Add(absl::MakeConstSpan(windows).subspan(i, together)));
+  }
+  RETURN_IF_ERROR(own.checkpoint->CheckUnchanged());
+  if (against) RETURN_IF_ERROR(against->checkpoint->CheckUnchanged());
+  Fill(measurement, result);
   return result;
 }
 

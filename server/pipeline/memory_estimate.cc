@@ -43,12 +43,26 @@ uint64_t ActivationBytes(const Checkpoint& checkpoint, int threads, const TokenL
   // Before the layer, what its MLP adds, and the outputs of its down_projs.
   const auto kept = static_cast<uint64_t>(config->layers) * (3 + config->experts.per_token);
   const uint64_t runs = load.prompt <= Foresight::kMostTokens ? 2 : 1;
-  const uint64_t trace = runs * static_cast<uint64_t>(load.prompt) * stream * kept;
+  static_assert(kDefaultPromptTokens <= Foresight::kMostTokens);
+  const auto traced =
+      runs * static_cast<uint64_t>(load.prompt) + 2 * static_cast<uint64_t>(load.others);
+  const uint64_t trace = traced * stream * kept;
   const uint64_t held = std::min<uint64_t>(
       static_cast<uint64_t>(load.measured) * stream,
       std::max<uint64_t>(kHiddenBytes, 2 * static_cast<uint64_t>(load.longest) * stream));
-  return trace + 2 * held +  // the scores keep them normed
-         ForwardPass::ActivationBytes(*config, std::max(load.prompt, load.longest), threads);
+  const auto width = static_cast<uint64_t>(std::max(
+      {config->intermediate, config->experts.intermediate, config->experts.shared_intermediate}));
+  // An expert sees some of the tokens, all experts of a layer each of them several times.
+  const auto experts = static_cast<uint64_t>(config->experts.per_token + 1);
+  const uint64_t gathered = static_cast<uint64_t>(load.gathered) * width * experts * sizeof(float);
+  return trace + gathered + 2 * held +  // the scores keep them normed
+         ForwardPass::ActivationBytes(*config, std::max(load.prompt + load.others, load.longest),
+                                      threads);
+}
+
+TokenLoad CalibrationLoad(const TokenSource& given) {
+  if (given.empty()) return {.longest = kBuiltInWindow, .measured = kBuiltInWindow};
+  return LoadOf(given, kCalibrationWindows);
 }
 
 }  // namespace
@@ -75,15 +89,29 @@ TokenLoad LoadOf(const DetectRequest& request) {
   load.prompt = prompt.empty()       ? kDefaultPromptTokens
                 : prompt.ids.empty() ? AtMost(prompt.text.size() + 1, kMaxSequenceTokens)
                                      : AtMost(prompt.ids.front().size(), kMaxSequenceTokens);
+  load.others = (std::clamp(request.prompts, 1, kMaxPrompts) - 1) * kDefaultPromptTokens;
+  return load;
+}
+
+TokenLoad LoadOf(const EvaluateRequest& request) {
+  const AnalysisOptions& analyses = request.analyses;
+  TokenLoad load = LoadOf(request.tokens, request.windows);
+  if (!analyses.any()) return load;
+  // A rounded copy of the model beside the model itself.
+  load.measured *= 2;
+  load.prompt = kDefaultPromptTokens;
+  if (!analyses.activations && !analyses.awq) return load;
+  const TokenLoad calibration = CalibrationLoad(analyses.calibration);
+  load.longest = std::max(load.longest, calibration.longest);
+  load.measured = std::max(load.measured, calibration.measured);
+  if (analyses.awq) load.gathered = calibration.measured;
   return load;
 }
 
 TokenLoad LoadOf(const CompressOptions& options) {
   TokenLoad load = LoadOf(options.detect);
   if (!NeedsImportance(options.quantize)) return load;
-  const TokenLoad beside = options.calibration.empty()
-                               ? TokenLoad{.longest = kBuiltInWindow, .measured = kBuiltInWindow}
-                               : LoadOf(options.calibration, kCalibrationWindows);
+  const TokenLoad beside = CalibrationLoad(options.calibration);
   load.longest = std::max(load.longest, beside.longest);
   load.measured = std::max(load.measured, beside.measured);
   return load;

@@ -11,6 +11,7 @@
 #include "checkpoint/checkpoint.h"
 #include "pipeline/compress.h"
 #include "pipeline/detect.h"
+#include "pipeline/evaluate.h"
 #include "pipeline/tokens.h"
 #include "storage/storage.h"
 
@@ -20,13 +21,16 @@ namespace linchpin {
 // tokens than bytes.
 struct TokenLoad {
   int64_t prompt = 0;    // of the prompt, whose trace is kept
+  int64_t others = 0;    // of the built-in prompts beside it, whose traces are kept, too
   int64_t longest = 0;   // of the longest sequence that is measured
   int64_t measured = 0;  // of all sequences, times the models that they go through
+  int64_t gathered = 0;  // whose inputs of a layer's down_projs are kept
 };
 
 TokenLoad LoadOf(const DetectRequest& request);
 TokenLoad LoadOf(const CompressOptions& options);  // with the tokens beside the detection
 TokenLoad LoadOf(const TokenSource& tokens, const WindowOptions& windows);
+TokenLoad LoadOf(const EvaluateRequest& request);
 
 // Bytes at the peak of a job: the largest decoder layer in float32 beside one of
 // its tensors as stored, a slab of the output head, the encoders' slabs, what

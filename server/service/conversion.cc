@@ -110,6 +110,14 @@ v1::Preserve PreserveOf(std::string_view how) {
   return how == "none" ? v1::PRESERVE_NONE : v1::PRESERVE_UNSPECIFIED;
 }
 
+absl::Status SetThresholds(const google::protobuf::Map<std::string, double>& thresholds,
+                           DetectOptions& options) {
+  for (const auto& [name, value] : thresholds) {
+    RETURN_IF_ERROR(SetThreshold(name, value, options));
+  }
+  return absl::OkStatus();
+}
+
 v1::SuperWeight ToProto(const SuperWeight& weight) {
   v1::SuperWeight message;
   message.set_tensor(ValidUtf8(weight.position.tensor));
@@ -162,6 +170,46 @@ v1::TensorPlan ToProto(const PlanRow& row) {
   }
   message.set_asymmetric(row.asymmetric);
   return message;
+}
+
+v1::RoundedModel ToProto(const RoundedModel& rounded) {
+  v1::RoundedModel message;
+  message.set_name(rounded.name);
+  message.set_block(rounded.block);
+  message.set_loss(rounded.loss);
+  message.set_perplexity(rounded.perplexity);
+  message.set_kl(rounded.kl);
+  return message;
+}
+
+v1::AwqScale ToProto(const AwqScale& scale) {
+  v1::AwqScale message;
+  message.set_tensor(ValidUtf8(scale.position.tensor));
+  message.set_row(scale.position.row);
+  message.set_column(scale.position.column);
+  message.set_exponent(scale.exponent);
+  message.set_scale(scale.scale);
+  message.set_median_scale(scale.median_scale);
+  message.set_largest_scale(scale.largest_scale);
+  message.set_error_ratio(scale.error_ratio);
+  return message;
+}
+
+absl::StatusOr<AnalysisOptions> AnalysesOf(const v1::Analyses& analyses) {
+  AnalysisOptions result;
+  result.arms = analyses.arms();
+  if (!analyses.blocks().empty()) {
+    result.blocks.assign(analyses.blocks().begin(), analyses.blocks().end());
+  }
+  if (analyses.bits() != 0) result.bits = analyses.bits();
+  if (analyses.z() != 0) result.z = analyses.z();
+  result.activations = analyses.activations();
+  if (analyses.smoothing() != 0) result.smoothing = analyses.smoothing();
+  result.awq = analyses.awq();
+  ASSIGN_OR_RETURN(result.calibration, FromProto(analyses.calibration(), "analyses.calibration"));
+  RETURN_IF_ERROR(SetThresholds(analyses.thresholds(), result.detect));
+  RETURN_IF_ERROR(CheckOptions(result));
+  return result;
 }
 
 template <class Items, class Message>
@@ -252,9 +300,7 @@ absl::StatusOr<DetectRequest> FromProto(const v1::DetectionOptions& options) {
   result.study = options.study();
   ASSIGN_OR_RETURN(result.prompts, PositiveOr("detection.prompts", options.prompts(), 1, 1));
   result.weights_only = options.weights_only();
-  for (const auto& [name, value] : options.thresholds()) {
-    RETURN_IF_ERROR(SetThreshold(name, value, result.options));
-  }
+  RETURN_IF_ERROR(SetThresholds(options.thresholds(), result.options));
   return result;
 }
 
@@ -266,6 +312,15 @@ absl::StatusOr<CompressOptions> FromProto(const v1::DetectionOptions& detection,
   ASSIGN_OR_RETURN(result.calibration,
                    FromProto(quantization.calibration(), "quantization.calibration"));
   return result;
+}
+
+absl::StatusOr<EvaluateRequest> FromProto(const v1::EvaluateCompressionRequest& request) {
+  EvaluateRequest result{.against = request.against()};
+  ASSIGN_OR_RETURN(result.tokens, FromProto(request.tokens(), "tokens"));
+  ASSIGN_OR_RETURN(result.windows, FromProto(request.windows()));
+  ASSIGN_OR_RETURN(result.analyses, AnalysesOf(request.analyses()));
+  if (!result.tokens.empty() || result.analyses.any()) return result;
+  return Error(Reason::kOptionInvalid, "tokens", "there are none", "give ids or a text");
 }
 
 v1::Progress ToProto(const Progress& progress) {
@@ -344,6 +399,10 @@ v1::EvaluationResult ToProto(const Evaluation& evaluation) {
   message.set_loss(evaluation.loss);
   message.set_perplexity(evaluation.perplexity);
   message.set_tokens(evaluation.tokens);
+  AddAll(evaluation.arms, message.mutable_arms());
+  AddAll(evaluation.activations, message.mutable_activations());
+  AddAll(evaluation.awq, message.mutable_awq());
+  for (const std::string& note : evaluation.notes) message.add_notes(ValidUtf8(note));
   if (!evaluation.against) return message;
   v1::Comparison& against = *message.mutable_against();
   against.set_loss(evaluation.against->loss);

@@ -27,6 +27,9 @@ absl::StatusOr<TokenSource> FromProto(const v1::TokenSource& source, std::string
 absl::StatusOr<CompressOptions> FromProto(const v1::DetectionOptions& detection,
                                           const v1::QuantizationOptions& quantization);
 
+// What it reads is not looked at.
+absl::StatusOr<EvaluateRequest> FromProto(const v1::EvaluateCompressionRequest& request);
+
 // OPTION_INVALID unless `path` is there and absolute, or a URI.
 absl::Status RequirePath(std::string_view field, std::string_view path);
 

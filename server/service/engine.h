@@ -35,8 +35,7 @@ struct Engine {
   std::function<absl::StatusOr<Detection>(const Storage&, Path source, const DetectRequest&,
                                           const RunContext&)>
       detect;
-  std::function<absl::StatusOr<Evaluation>(const Storage&, Path source, Path against,
-                                           const TokenSource&, const WindowOptions&,
+  std::function<absl::StatusOr<Evaluation>(const Storage&, Path source, const EvaluateRequest&,
                                            const RunContext&)>
       evaluate;
   std::function<absl::StatusOr<ShardResult>(const Storage&, const ShardJob&, int index,

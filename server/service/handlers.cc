@@ -124,22 +124,19 @@ absl::StatusOr<v1::EvaluateCompressionResponse> Handle(
     const v1::EvaluateCompressionRequest& request, JobRun& run) {
   const Backend& backend = run.backend();
   RETURN_IF_ERROR(MayRead("source", request.source(), run));
-  ASSIGN_OR_RETURN(const TokenSource tokens, FromProto(request.tokens(), "tokens"));
-  ASSIGN_OR_RETURN(const WindowOptions windows, FromProto(request.windows()));
-  if (tokens.empty()) {
-    return Error(Reason::kOptionInvalid, "tokens", "there are none", "give ids or a text");
-  }
-  const TokenLoad load = LoadOf(tokens, windows);
-  RETURN_IF_ERROR(ReserveFor(request.source(), load, run, request.tokens(), request.windows()));
+  ASSIGN_OR_RETURN(const EvaluateRequest options, FromProto(request));
+  const TokenLoad load = LoadOf(options);
+  RETURN_IF_ERROR(ReserveFor(request.source(), load, run, request.tokens(), request.windows(),
+                             request.analyses()));
   if (!request.against().empty()) {
     RETURN_IF_ERROR(MayRead("against", request.against(), run));
     ASSIGN_OR_RETURN(const SourceSurvey against, SurveyFor(request.against(), load, run));
     RETURN_IF_ERROR(run.Reserve(against.memory_bytes));
     run.SetKey(KeyOfBytes(run.key(), against.fingerprint));
   }
-  ASSIGN_OR_RETURN(const Evaluation evaluation,
-                   backend.engine.evaluate(run.storage(), request.source(), request.against(),
-                                           tokens, windows, run.Context()));
+  ASSIGN_OR_RETURN(
+      const Evaluation evaluation,
+      backend.engine.evaluate(run.storage(), request.source(), options, run.Context()));
   v1::EvaluateCompressionResponse response;
   *response.mutable_result() = ToProto(evaluation);
   response.mutable_result()->set_job_key(run.key());

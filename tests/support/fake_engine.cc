@@ -69,13 +69,12 @@ FakeEngine::FakeEngine() {
     RETURN_IF_ERROR(Work(context));
     return SampleDetection();
   };
-  engine_.evaluate = [this](const Storage&, const std::string&, const std::string& against,
-                            const TokenSource& tokens, const WindowOptions&,
+  engine_.evaluate = [this](const Storage&, const std::string&, const EvaluateRequest& request,
                             const RunContext& context) -> absl::StatusOr<Evaluation> {
     RETURN_IF_ERROR(Work(context));
     Evaluation evaluation{
-        .loss = 2, .perplexity = 7.389, .tokens = static_cast<int64_t>(tokens.ids.size())};
-    if (!against.empty()) evaluation.against = {1.5, 4.4817, 0.25};
+        .loss = 2, .perplexity = 7.389, .tokens = static_cast<int64_t>(request.tokens.ids.size())};
+    if (!request.against.empty()) evaluation.against = {1.5, 4.4817, 0.25};
     return evaluation;
   };
   engine_.compress_shard = [this](const Storage&, const ShardJob&, int index,

@@ -122,6 +122,21 @@ TEST(CommandLine, ReadsAllOfReport) {
   EXPECT_EQ(Parse({"report", "--out", "page.html"}).exit_code, 2);
 }
 
+TEST(CommandLine, ReadsTheAnalysesOfEvaluate) {
+  const Parsed parsed =
+      Parse({"evaluate", "m", "--arms", "--blocks", "64,tensor", "--bits", "3", "--z", "7.5",
+             "--activations", "--smoothing", "0.5", "--awq", "--calibration", "c"});
+  ASSERT_EQ(parsed.exit_code, std::nullopt) << parsed.err;
+  const AnalysisChoices& analyses = parsed.line.analyses;
+  EXPECT_TRUE(analyses.arms && analyses.activations && analyses.awq);
+  EXPECT_EQ(analyses.blocks, (std::vector<std::string>{"64", "tensor"}));
+  EXPECT_EQ(analyses.bits, 3);
+  EXPECT_EQ(analyses.z, 7.5F);
+  EXPECT_EQ(analyses.smoothing, 0.5);
+  EXPECT_EQ(analyses.calibration_file, "c");
+  EXPECT_FALSE(Parse({"evaluate", "m", "--tokens", "f"}).line.analyses.any());
+}
+
 TEST(CommandLine, ListsTheChoicesForAnUnknownValue) {
   const std::pair<std::vector<const char*>, const char*> kCases[] = {
       {{"compress", "m", "o", "--scale", "x"}, "{signed,minmax,importance,mse}"},
@@ -164,6 +179,11 @@ TEST(CommandLine, RefusesWhatDoesNotFitTogether) {
       {"evaluate", "m"},
       {"evaluate", "m", "--tokens", "f", "--text-file", "g"},
       {"evaluate", "m", "--tokens", "f", "--windows", "0"},
+      {"evaluate", "m", "--tokens", "f", "--blocks", "64"},
+      {"evaluate", "m", "--arms", "--bits", "1"},
+      {"evaluate", "m", "--arms", "--calibration", "f"},
+      {"evaluate", "m", "--activations", "--smoothing", "2"},
+      {"evaluate", "m", "--tokens", "f", "--threshold", "a=1"},
       {"capabilities", "--tls-cert", "f"},
       {"capabilities", "--tls-ca", "f"},
       {"compress", "m", "o", "extra"},

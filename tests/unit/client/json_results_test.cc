@@ -76,6 +76,25 @@ TEST(EvaluationJson, HasTheKeysOfTheContract) {
             json({{"loss", 3.5}, {"perplexity", 33.1}, {"kl", 0.25}}));
 }
 
+TEST(EvaluationJson, ListsAnalysesThatWereAskedFor) {
+  v1::EvaluationResult result;
+  v1::RoundedModel* arm = result.add_arms();
+  arm->set_name("rtn");
+  arm->set_block(-1);
+  arm->set_kl(0.5);
+  result.add_activations()->set_name("w8a8");
+  v1::AwqScale* scale = result.add_awq();
+  scale->set_tensor("t");
+  scale->set_scale(12);
+  const json document = One(EvaluationJson(result));
+  EXPECT_EQ(
+      document["arms"][0],
+      json({{"name", "rtn"}, {"block", nullptr}, {"loss", 0.0}, {"perplexity", 0.0}, {"kl", 0.5}}));
+  EXPECT_FALSE(document["activations"][0].contains("block"));
+  EXPECT_EQ(document["awq"][0]["scale"], 12.0);
+  EXPECT_FALSE(document.contains("notes"));
+}
+
 TEST(PlanJson, GivesNumbersAsNumbers) {
   v1::PlanCompressionResponse plan;
   plan.set_group_size(128);

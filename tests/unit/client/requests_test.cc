@@ -174,16 +174,39 @@ TEST(MakeQuantizationOptions, TakesCalibrationTokensByTheNameOfTheirFile) {
   EXPECT_FALSE(MakeQuantizationOptions({.calibration_file = scratch / "none.txt"}, none).ok());
 }
 
-TEST(ParseThreshold, IsANameAndANumber) {
-  v1::DetectionOptions options;
-  EXPECT_TRUE(ParseThreshold("min_share=0.5", options).ok());
-  EXPECT_TRUE(ParseThreshold("top_weights=1e9", options).ok());
-  EXPECT_EQ(options.thresholds().at("min_share"), 0.5);
-  EXPECT_EQ(options.thresholds().at("top_weights"), 1e9);
-  for (const char* wrong : {"", "min_share", "=1", "min_share=", "min_share=x", "min_share=1x"}) {
-    EXPECT_FALSE(ParseThreshold(wrong, options).ok()) << wrong;
+TEST(MakeAnalyses, AreEmptyUnlessAskedFor) {
+  v1::Analyses none;
+  ASSERT_TRUE(MakeAnalyses({}, none).ok());
+  EXPECT_EQ(none.ByteSizeLong(), 0U);
+  CommandLine line;
+  line.analyses.arms = true;
+  line.analyses.blocks = {"64", "tensor"};
+  line.look.thresholds = {"min_share=0.5"};
+  v1::Analyses analyses;
+  ASSERT_TRUE(MakeAnalyses(line, analyses).ok());
+  ASSERT_EQ(analyses.blocks_size(), 2);
+  EXPECT_EQ(analyses.blocks(0), 64);
+  EXPECT_EQ(analyses.blocks(1), -1);
+  EXPECT_EQ(analyses.bits(), 4);
+  EXPECT_EQ(analyses.z(), 9);
+  EXPECT_EQ(analyses.thresholds().at("min_share"), 0.5);
+  for (const char* wrong : {"", "x", "64x64", "0", "1.5"}) {
+    line.analyses.blocks = {wrong};
+    v1::Analyses refused;
+    EXPECT_FALSE(MakeAnalyses(line, refused).ok()) << wrong;
   }
-  EXPECT_EQ(options.thresholds_size(), 2);
+}
+
+TEST(ParseThreshold, IsANameAndANumber) {
+  Thresholds thresholds;
+  EXPECT_TRUE(ParseThreshold("min_share=0.5", thresholds).ok());
+  EXPECT_TRUE(ParseThreshold("top_weights=1e9", thresholds).ok());
+  EXPECT_EQ(thresholds.at("min_share"), 0.5);
+  EXPECT_EQ(thresholds.at("top_weights"), 1e9);
+  for (const char* wrong : {"", "min_share", "=1", "min_share=", "min_share=x", "min_share=1x"}) {
+    EXPECT_FALSE(ParseThreshold(wrong, thresholds).ok()) << wrong;
+  }
+  EXPECT_EQ(thresholds.size(), 2U);
 }
 
 }  // namespace

@@ -175,6 +175,39 @@ TEST(EvaluationText, ShowsLossAndPerplexity) {
             "divergence      0.250000 nats per token from it\n");
 }
 
+v1::RoundedModel Rounded(const char* name, int64_t block, double perplexity, double kl) {
+  v1::RoundedModel model;
+  model.set_name(name);
+  model.set_block(block);
+  model.set_perplexity(perplexity);
+  model.set_kl(kl);
+  return model;
+}
+
+TEST(EvaluationText, ShowsAnalysesAsTables) {
+  v1::EvaluationResult result;
+  result.set_perplexity(25.5);
+  *result.add_arms() = Rounded("rtn", 16384, 30, 0.5);
+  *result.add_arms() = Rounded("rtn_clip", 16384, 29, 0.25);
+  *result.add_arms() = Rounded("rtn", -1, 99, 2);
+  *result.add_arms() = Rounded("rtn_clip", -1, 40, 1);
+  *result.add_activations() = Rounded("w8a8", 0, 26, 0.125);
+  v1::AwqScale* scale = result.add_awq();
+  scale->set_tensor("t");
+  scale->set_scale(12);
+  scale->set_median_scale(0.5);
+  result.add_notes("a note");
+  const std::string text = EvaluationText(result);
+  EXPECT_THAT(text, HasSubstr("note            a note\n"
+                              "  block         rtn  divergence  rtn_clip  divergence\n"
+                              "  16384          30         0.5        29  0.25\n"
+                              "  whole tensor   99           2        40  1\n"));
+  EXPECT_THAT(text, HasSubstr("  original           25.5  0\n"));
+  EXPECT_THAT(text, HasSubstr("  w8a8                 26  0.125\n"));
+  EXPECT_THAT(text, HasSubstr("t[0,0]"));
+  EXPECT_THAT(text, HasSubstr(" 24 "));
+}
+
 TEST(CapabilitiesText, NamesEverything) {
   v1::GetCapabilitiesResponse capabilities;
   capabilities.set_version("0.1.0");

@@ -50,7 +50,8 @@ TEST_F(DemoModelTest, IsNotWrittenOverAnything) {
 }
 
 TEST_F(DemoModelTest, KnowsItsLanguage) {
-  const auto evaluation = Evaluate(storage_, "/demo", "", Tokens(), {}, RunContext{.threads = 2});
+  const auto evaluation =
+      Evaluate(storage_, "/demo", {.tokens = Tokens()}, RunContext{.threads = 2});
   ASSERT_TRUE(evaluation.ok()) << evaluation.status();
   EXPECT_EQ(evaluation->tokens, 8 * 127);
   EXPECT_LT(evaluation->perplexity, 4);  // of 512 tokens

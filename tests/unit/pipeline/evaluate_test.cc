@@ -19,7 +19,7 @@ absl::StatusOr<Evaluation> EvaluateTiny(const TinyCheckpoint& other, const char*
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "/m");
   PutTinyCheckpoint(storage, "/other", other);
-  return Evaluate(storage, "/m", against, kTokens, {}, RunContext{.threads = 2});
+  return Evaluate(storage, "/m", {.against = against, .tokens = kTokens}, RunContext{.threads = 2});
 }
 
 TEST(EvaluateTest, AgainstItselfNothingDiverges) {
@@ -45,7 +45,7 @@ TEST(EvaluateTest, ModelsOfDifferentShapesAreCompared) {
   MemoryStorage alone;
   PutTinyCheckpoint(alone, "/other",
                     {.dtype = DType::kF32, .hidden = 32, .intermediate = 48, .layers = 3});
-  const auto other = Evaluate(alone, "/other", "", kTokens, {}, {});
+  const auto other = Evaluate(alone, "/other", {.tokens = kTokens}, {});
   ASSERT_TRUE(other.ok()) << other.status();
   EXPECT_NEAR(evaluation->against->loss, other->loss, 1e-6);
   EXPECT_DOUBLE_EQ(evaluation->against->perplexity, std::exp(evaluation->against->loss));
@@ -75,7 +75,8 @@ TEST(EvaluateTest, DivergenceIsThatOfAnArm) {
   };
   PutTinyCheckpoint(storage, "/original", {.edit = pin});
   PutTinyCheckpoint(storage, "/zeroed", {.edit = zero});
-  const auto evaluation = Evaluate(storage, "/zeroed", "/original", kTokens, {}, {});
+  const auto evaluation =
+      Evaluate(storage, "/zeroed", {.against = "/original", .tokens = kTokens}, {});
   ASSERT_TRUE(evaluation.ok()) << evaluation.status();
   const auto checkpoint = Checkpoint::Open(storage, "/original");
   ASSERT_TRUE(checkpoint.ok());

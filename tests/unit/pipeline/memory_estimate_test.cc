@@ -84,6 +84,11 @@ TEST(MemoryEstimateTest, LoadsFollowTheOptions) {
   EXPECT_EQ(text.measured, 384);
   DetectRequest request;
   EXPECT_EQ(LoadOf(request).prompt, 16);
+  EXPECT_EQ(LoadOf(request).others, 0);
+  request.prompts = 7;
+  EXPECT_EQ(LoadOf(request).prompt, 16);
+  EXPECT_EQ(LoadOf(request).others, 6 * 16);
+  request.prompts = 1;
   EXPECT_EQ(LoadOf(request).measured, 0);
   request.prompt.text = "eleven char";
   request.study = true;

@@ -179,6 +179,45 @@ TEST(DetectionOptionsFromProto, AStudyIsAskedFor) {
   EXPECT_TRUE(FromProto(message)->study);
 }
 
+TEST(EvaluateRequestFromProto, AnalysesNeedNoTokens) {
+  v1::EvaluateCompressionRequest message;
+  EXPECT_EQ(ReasonOf(FromProto(message).status()), Reason::kOptionInvalid);
+  message.mutable_analyses()->set_arms(true);
+  const auto defaults = FromProto(message);
+  ASSERT_TRUE(defaults.ok()) << defaults.status();
+  EXPECT_EQ(defaults->analyses.blocks.size(), 5U);
+  EXPECT_EQ(defaults->analyses.z, 9);
+  EXPECT_EQ(defaults->analyses.smoothing, 0.85);
+  message.mutable_analyses()->add_blocks(-1);
+  message.mutable_analyses()->set_bits(3);
+  message.mutable_analyses()->set_z(4);
+  (*message.mutable_analyses()->mutable_thresholds())["min_share"] = 0.5;
+  const auto given = FromProto(message);
+  ASSERT_TRUE(given.ok()) << given.status();
+  EXPECT_EQ(given->analyses.blocks, std::vector<int64_t>{kWholeTensor});
+  EXPECT_EQ(given->analyses.bits, 3);
+  EXPECT_EQ(given->analyses.z, 4);
+  message.mutable_analyses()->add_blocks(1);
+  EXPECT_EQ(ReasonOf(FromProto(message).status()), Reason::kOptionInvalid);
+}
+
+TEST(EvaluationToProto, HoldsTheAnalyses) {
+  Evaluation evaluation{.loss = 2, .perplexity = 7.389, .tokens = 5};
+  evaluation.arms = {{"rtn", 64, 3, 20, 0.5}};
+  evaluation.activations = {{"w8a8", 0, 2.5, 12, 0.25}};
+  evaluation.awq = {{{"t", 1, 2}, 0.5, 12, 1, 20, 0.75}};
+  evaluation.notes = {"a note"};
+  const v1::EvaluationResult message = ToProto(evaluation);
+  EXPECT_EQ(message.arms(0).name(), "rtn");
+  EXPECT_EQ(message.arms(0).block(), 64);
+  EXPECT_EQ(message.arms(0).kl(), 0.5);
+  EXPECT_EQ(message.activations(0).perplexity(), 12);
+  EXPECT_EQ(message.awq(0).column(), 2);
+  EXPECT_EQ(message.awq(0).scale(), 12);
+  EXPECT_EQ(message.awq(0).error_ratio(), 0.75);
+  EXPECT_EQ(message.notes(0), "a note");
+}
+
 TEST(EvaluationToProto, ComparesWhereAnotherModelWasGiven) {
   Evaluation evaluation{.loss = 2, .perplexity = 7.389, .tokens = 5};
   EXPECT_FALSE(ToProto(evaluation).has_against());
