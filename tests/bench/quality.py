@@ -1,7 +1,7 @@
 """Perplexity of what `linchpin compress` writes, in transformers with compressed-tensors.
 
-    build/venv/bin/python tests/bench/quality.py MODEL TEXT [--window N] [--windows N] [--bos ID] \
-        -- "--scheme w4a16 --group-size 64" "--asymmetric" ...
+    build/venv/bin/python tests/bench/quality.py MODEL TEXT [--window N] [--windows N] [--skip N] \
+        [--bos ID] -- "--scheme w4a16 --group-size 64" "--asymmetric" ...
 
 One line per set of options: perplexity, size of the tensors, seconds.  LINCHPIN_BIN names the
 folder with the programs.
@@ -28,6 +28,7 @@ from transformers.utils.quantization_config import CompressedTensorsConfig
 def windows_of(model, text, arguments):
     tokenizer = Tokenizer.from_file(str(pathlib.Path(model) / "tokenizer.json"))
     ids = tokenizer.encode(pathlib.Path(text).read_text("utf-8"), add_special_tokens=False).ids
+    ids = ids[arguments.skip:]
     step = arguments.window - 1
     starts = range(0, arguments.windows * step, step)
     return torch.tensor([[arguments.bos] + ids[start:start + step] for start in starts])
@@ -63,9 +64,10 @@ def main():
     parser.add_argument("text")
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--windows", type=int, default=4)
+    parser.add_argument("--skip", type=int, default=0, help="tokens of the text to leave out")
     parser.add_argument("--bos", type=int, default=1)
     parser.add_argument("options", nargs="*", help="one set of options of compress each")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     windows = windows_of(arguments.model, arguments.text, arguments)
     print(f"original | {perplexity_of(arguments.model, windows):.2f} | "
           f"{size_of(arguments.model) / 1e6:.1f} MB |", flush=True)

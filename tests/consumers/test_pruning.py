@@ -88,8 +88,12 @@ def test_transformers_reads_it_and_gives_our_loss(linchpin, shared, tmp_path, op
         assert weight["kept"] == "restore" and weight["exact"]
 
 
-def test_super_weights_outlive_pruning_only_where_they_are_spared(linchpin, tmp_path):
+def test_super_weights_outlive_pruning_only_where_they_are_spared(linchpin, shared, tmp_path):
+    """Two weights of 884,736 are nearly all that a model loses with the whole matrix."""
     source = smollm2("bf16")
+    evaluate = ("--json", "evaluate", "--text-file", shared / "text/wikitext-2-test.txt",
+                "--window", "128", "--windows", "2")
+    losses = {"original": linchpin(*evaluate, source).json["loss"]}
     original = tensors_of(source)[DOWN_PROJ]
     kept = {}
     for preserve in ("restore", "none"):
@@ -97,7 +101,25 @@ def test_super_weights_outlive_pruning_only_where_they_are_spared(linchpin, tmp_
         linchpin("compress", source, out, "--prune", "magnitude", "--sparsity", "1",
                  "--preserve", preserve, "--include", "*.layers.11.mlp.down_proj")
         assert linchpin.run("verify", out).code == 0
+        losses[preserve] = linchpin(*evaluate, out).json["loss"]
         pruned = tensors_of(out)[DOWN_PROJ]
         kept[preserve] = {tuple(at) for at in torch.nonzero(pruned).tolist()}
         assert all(pruned[at] == original[at] for at in kept[preserve])
     assert kept == {"restore": set(SUPER_WEIGHTS), "none": set()}
+    assert losses["restore"] < losses["original"] + 0.5
+    assert losses["none"] > losses["original"] + 3
+
+
+def test_where_super_weights_are_the_largest_sparing_them_changes_nothing(linchpin, shared,
+                                                                          tmp_path):
+    source = shared / "models/tinystories-656k/bf16"
+    for method in ("magnitude", "2:4"):
+        bytes_of = []
+        for preserve in ("restore", "none"):
+            out = tmp_path / f"{method[0]}-{preserve}"
+            linchpin("compress", source, out, "--prune", method, "--preserve", preserve)
+            manifest = json.loads((out / "linchpin.json").read_text())
+            assert manifest["super_weights"], "there is one"
+            assert all(weight["exact"] for weight in manifest["super_weights"])
+            bytes_of.append((out / "model.safetensors").read_bytes())
+        assert bytes_of[0] == bytes_of[1]

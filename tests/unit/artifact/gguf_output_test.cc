@@ -133,8 +133,9 @@ TEST_F(GgufOutputTest, TheAdapterOfCompressedTensorsIsPefts) {
 }
 
 TEST_F(GgufOutputTest, DenseGivesWhatAReaderOfTheSchemeGets) {
-  for (const Scheme scheme : {Scheme::kW4A16, Scheme::kW8A16, Scheme::kW8A8, Scheme::kFp8,
-                              Scheme::kQ4_0, Scheme::kQ5_1, Scheme::kF16, Scheme::kBlocks}) {
+  for (const Scheme scheme :
+       {Scheme::kW4A16, Scheme::kW8A16, Scheme::kW8A8, Scheme::kFp8, Scheme::kQ4_0, Scheme::kQ5_1,
+        Scheme::kF16, Scheme::kBlocks, Scheme::kPruned, Scheme::kPruned2Of4}) {
     const auto record = Write(Options(Format::kDense, scheme));
     ASSERT_TRUE(record.ok()) << NameOf(scheme) << record.status();
     const auto output = Checkpoint::Open(storage_, "out");
@@ -155,7 +156,8 @@ TEST_F(GgufOutputTest, DenseGivesWhatAReaderOfTheSchemeGets) {
 
 TEST_F(GgufOutputTest, DenseRestoresTheSuperWeight) {
   const float value = SourceAt(3, 5);
-  for (const Scheme scheme : {Scheme::kW4A16, Scheme::kQ4_0, Scheme::kBlocks}) {
+  for (const Scheme scheme :
+       {Scheme::kW4A16, Scheme::kQ4_0, Scheme::kBlocks, Scheme::kPruned, Scheme::kPruned2Of4}) {
     const auto record =
         Write(Options(Format::kDense, scheme, Preserve::kRestore), {{{kDown, 3, 5}, value}});
     ASSERT_TRUE(record.ok()) << record.status();

@@ -94,6 +94,25 @@ TEST_F(GgufPlanTest, SchemesOfCompressedTensorsMeanTheNearestType) {
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("q4_k"));
 }
 
+TEST_F(GgufPlanTest, AnEmbeddingOf8BitsMayStandBesideHalfPrecision) {
+  auto tensors = TinyGgufTensors();
+  // Rows of 32, the least that Q8_0 takes.
+  for (GgufFixture& tensor : tensors) {
+    if (tensor.name != "token_embd.weight") continue;
+    tensor = MakeGgufTensor(tensor.name, {5, 32}, std::vector<float>(5 * 32, 1.0F));
+  }
+  Open(tensors);
+  QuantizeOptions options{.format = Format::kGguf, .scheme = Scheme::kF16};
+  const auto off = MakePlan(*checkpoint_, options, {}, nullptr, &*pattern_);
+  ASSERT_TRUE(off.ok()) << off.status();
+  EXPECT_EQ(TypesOf(*off)["model.embed_tokens.weight"], "F16");
+  options.embeddings = 8;
+  const auto on = MakePlan(*checkpoint_, options, {}, nullptr, &*pattern_);
+  ASSERT_TRUE(on.ok()) << on.status();
+  EXPECT_EQ(TypesOf(*on)["model.embed_tokens.weight"], "Q8_0");
+  EXPECT_EQ(TypesOf(*on)[kDown], "F16");
+}
+
 TEST_F(GgufPlanTest, ASuperWeightsTensorStaysAsItLies) {
   const auto plan = MakePlanOf(Scheme::kQ4_0, Preserve::kTensor, {{{kDown, 3, 5}, 1}});
   ASSERT_TRUE(plan.ok()) << plan.status();

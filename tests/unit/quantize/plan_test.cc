@@ -267,6 +267,33 @@ TEST(PlanTest, AMatrixUnderTwoNamesIsKept) {
             "shared under another name");
 }
 
+TEST(PlanTest, PruningKeepsSizesAndSparesByHoldingOut) {
+  QuantizeOptions options{.format = Format::kDense, .scheme = Scheme::kPruned};
+  options.preserve = Preserve::kRestore;
+  const PinnedWeight super_weight{{kDown1, 3, 77}, 0.5F};
+  const Opened model;
+  const absl::StatusOr<Plan> plan = model.Make(options, {super_weight});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->bytes_out(), plan->bytes_in());
+  EXPECT_THAT(RowOf(*plan, kDown1).held_out, ElementsAre(super_weight));
+  EXPECT_EQ(RowOf(*plan, kDown1).group_size, 0) << "the whole tensor";
+  options.preserve = Preserve::kNone;
+  const absl::StatusOr<Plan> none = model.Make(options, {super_weight});
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_TRUE(RowOf(*none, kDown1).quantized);
+  EXPECT_THAT(RowOf(*none, kDown1).held_out, IsEmpty());
+  EXPECT_FALSE(NeedsImportance(options)) << "nothing is weighed";
+}
+
+TEST(PlanTest, RowsThatAreNoFoursAreKept) {
+  TinyCheckpoint tiny{.intermediate = 162, .layers = 1};
+  const QuantizeOptions options{.format = Format::kDense, .scheme = Scheme::kPruned2Of4};
+  const absl::StatusOr<Plan> plan = Opened(tiny).Make(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(RowOf(*plan, kDown0).kept_because, "row length not a multiple of 4");
+  EXPECT_EQ(RowOf(*plan, "model.layers.0.mlp.up_proj.weight").group_size, 4);
+}
+
 TEST(PlanTest, PreserveNoneKeepsNothing) {
   const absl::StatusOr<Plan> plan =
       Opened().Make({.preserve = Preserve::kNone}, {{{kDown1, 3, 77}, 0.5F}});
