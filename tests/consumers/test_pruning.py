@@ -107,7 +107,7 @@ def test_super_weights_outlive_pruning_only_where_they_are_spared(linchpin, shar
         assert all(pruned[at] == original[at] for at in kept[preserve])
     assert kept == {"restore": set(SUPER_WEIGHTS), "none": set()}
     assert losses["restore"] < losses["original"] + 0.5
-    assert losses["none"] > losses["original"] + 3
+    assert losses["none"] > losses["original"] + 1.5
 
 
 def test_where_super_weights_are_the_largest_sparing_them_changes_nothing(linchpin, shared,
