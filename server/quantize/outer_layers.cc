@@ -113,7 +113,8 @@ absl::Status QuantizeOuterLayers(const Checkpoint& checkpoint, const ModelConfig
   const OuterTensors tensors = OuterTensorsOf(checkpoint, config);
   ASSIGN_OR_RETURN(const StoredTensor* embedding, checkpoint.Find(tensors.embedding));
   ASSIGN_OR_RETURN(const StoredTensor* output, checkpoint.Find(tensors.output));
-  const bool tied = embedding == output;
+  // A head that is stored though the config ties it is read by nobody.
+  const bool tied = embedding == output || config.tied_embeddings.value_or(false);
   OuterLayers outer(checkpoint, plan);
   if (embeddings || tied) {
     RETURN_IF_ERROR(outer.Quantize(embeddings ? "embeddings" : "lm-head", tensors.embedding,

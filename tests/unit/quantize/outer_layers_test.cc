@@ -6,6 +6,8 @@
 #include "fmt/format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "storage/storage.h"
+#include "tests/support/safetensors_file.h"
 #include "tests/support/tiny_checkpoint.h"
 
 namespace linchpin {
@@ -18,22 +20,30 @@ using ::testing::IsEmpty;
 const char kEmbedding[] = "model.embed_tokens.weight";
 const char kHead[] = "lm_head.weight";
 
-// An output head of its own in place of a layer's output projection.
-TinyCheckpoint Untied() {
+// An output head in place of a layer's output projection.
+TinyCheckpoint WithHead() {
   TinyCheckpoint tiny{.layers = 1};
   tiny.edit = [](TensorFixture& tensor) {
-    if (tensor.info.name == "model.norm.weight") return;
     if (tensor.info.name == "model.layers.0.self_attn.o_proj.weight") tensor.info.name = kHead;
   };
   return tiny;
 }
 
-absl::StatusOr<Plan> PlanOf(const TinyCheckpoint& tiny, const QuantizeOptions& options) {
+absl::StatusOr<Plan> PlanOf(const TinyCheckpoint& tiny, const QuantizeOptions& options,
+                            bool tied = true) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "model", tiny);
+  ASSIGN_OR_RETURN(std::string config, ReadText(storage, "model/config.json", 1 << 16));
+  const std::string key = "\"tie_word_embeddings\": ";
+  if (!tied) config.replace(config.find(key), key.size() + 4, key + "false");
+  storage.Put("model/config.json", ToBytes(config));
   const auto checkpoint = Checkpoint::Open(storage, "model");
   RETURN_IF_ERROR(checkpoint.status());
   return MakePlan(*checkpoint, options, {});
+}
+
+absl::StatusOr<Plan> PlanOfUntied(const QuantizeOptions& options) {
+  return PlanOf(WithHead(), options, /*tied=*/false);
 }
 
 // What becomes of a tensor.
@@ -52,7 +62,7 @@ std::string LineOf(const Plan& plan, std::string_view name) {
 }
 
 TEST(OuterLayersTest, StayUnlessAskedFor) {
-  const auto plan = PlanOf(Untied(), {});
+  const auto plan = PlanOfUntied({});
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(LineOf(*plan, kEmbedding), "embedding");
   EXPECT_EQ(LineOf(*plan, kHead), "output head");
@@ -76,7 +86,7 @@ TEST(OuterLayersTest, BecomeWhatStandsBesideTheScheme) {
   };
   for (auto [options, line] : cases) {
     options.embeddings = 8;
-    const auto plan = PlanOf(Untied(), options);
+    const auto plan = PlanOfUntied(options);
     ASSERT_TRUE(plan.ok()) << plan.status();
     EXPECT_EQ(LineOf(*plan, kEmbedding), line);
     EXPECT_EQ(LineOf(*plan, kHead), "output head");
@@ -84,7 +94,7 @@ TEST(OuterLayersTest, BecomeWhatStandsBesideTheScheme) {
 }
 
 TEST(OuterLayersTest, EachIsAskedForByItself) {
-  const auto plan = PlanOf(Untied(), {.lm_head = 8});
+  const auto plan = PlanOfUntied({.lm_head = 8});
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(LineOf(*plan, kEmbedding), "embedding");
   EXPECT_THAT(LineOf(*plan, kHead), HasSubstr("w8a16 64 signed"));
@@ -124,6 +134,13 @@ TEST(OuterLayersTest, ATiedHeadThatIsStoredStandsForTheEmbedding) {
   EXPECT_THAT(plan->ignored_modules, ElementsAre("lm_head"));
 }
 
+TEST(OuterLayersTest, AHeadThatIsStoredThoughItIsTiedIsLeftAlone) {
+  const auto plan = PlanOf(WithHead(), {.scheme = Scheme::kW8A16, .lm_head = 8});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(LineOf(*plan, kEmbedding), HasSubstr("w8a16 64 signed"));
+  EXPECT_EQ(LineOf(*plan, kHead), "output head");
+}
+
 TEST(OuterLayersTest, TheGroupOfTheBlocksIsNoneOfTheirs) {
   // 24 rows of 64: the blocks' own group is 32 all the same.
   const auto plan = PlanOf({.layers = 1}, {.scheme = Scheme::kW8A16, .embeddings = 8});
@@ -151,17 +168,18 @@ TEST(OuterLayersTest, RowsThatDoNotPackAreRefused) {
 
 // transformers reads them only unpacked, and then all layers by one scheme.
 TEST(OuterLayersTest, EightBitsBesideFourAreRefusedWhereConsumersMisreadThem) {
-  const std::pair<TinyCheckpoint, QuantizeOptions> cases[] = {
-      {Untied(), {.embeddings = 8}},
-      {{.layers = 1}, {.lm_head = 8}},  // tied
-      {Untied(), {.asymmetric = true, .lm_head = 8}},
+  const std::pair<bool, QuantizeOptions> cases[] = {
+      {false, {.embeddings = 8}},
+      {true, {.lm_head = 8}},
+      {false, {.asymmetric = true, .lm_head = 8}},
   };
-  for (auto [tiny, options] : cases) {
-    const absl::Status status = PlanOf(tiny, options).status();
+  for (auto [tied, options] : cases) {
+    const TinyCheckpoint tiny = tied ? TinyCheckpoint{.layers = 1} : WithHead();
+    const absl::Status status = PlanOf(tiny, options, tied).status();
     EXPECT_EQ(ReasonOf(status), Reason::kOptionInvalid);
     EXPECT_THAT(std::string(status.message()), HasSubstr("8 bits beside w4a16: transformers"));
     options.format = Format::kDense;
-    EXPECT_TRUE(PlanOf(tiny, options).ok());
+    EXPECT_TRUE(PlanOf(tiny, options, tied).ok());
   }
 }
 
