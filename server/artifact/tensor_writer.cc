@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "checkpoint/gguf_template.h"
 #include "fmt/format.h"
+#include "quantize/classification.h"
 #include "quantize/slab_encoder.h"
 #include "tensor/float16.h"
 
@@ -39,7 +40,7 @@ absl::Status NotFinite(const Checkpoint& checkpoint, const StoredTensor& tensor,
       fmt::format("{}, tensor {}", checkpoint.shards()[tensor.shard].name, tensor.info.name),
       fmt::format("the weight at {} is {}", where,
                   std::isnan(row.View().At(0, index % columns)) ? "NaN" : "infinite"),
-      "repair the checkpoint, no compression can");
+      "repair the checkpoint, or keep the tensor as it is with --ignore");
 }
 
 // Writes a kept tensor that is not stored in the output's dtype.
@@ -193,14 +194,16 @@ std::unique_ptr<SlabEncoder> EncoderOf(const QuantizeOptions& options, const Pla
   return MakeEncoder(options, row, importance);
 }
 
-// Weights and biases must be finite; what else a file holds (masks, tables) may be anything.
-bool MustBeFinite(const TensorInfo& info) {
-  return IsFloatWeight(info.dtype) &&
+// Weights and biases must be finite, but for those that were asked to stay; what else a
+// file holds (masks, tables) may be anything.
+bool MustBeFinite(const TensorInfo& info, const QuantizeOptions& options) {
+  return IsFloatWeight(info.dtype) && !MatchesAny(options.ignore, info.name) &&
          (info.name.ends_with(".weight") || info.name.ends_with(".bias"));
 }
 
-absl::Status CopyTensor(const Checkpoint& checkpoint, const PlanRow& row, const TensorSlot& slot,
-                        const RunContext& context, ProgressMeter& meter, Sha256& digest) {
+absl::Status CopyTensor(const Checkpoint& checkpoint, const QuantizeOptions& options,
+                        const PlanRow& row, const TensorSlot& slot, const RunContext& context,
+                        ProgressMeter& meter, Sha256& digest) {
   const TensorInfo& info = row.source.info;
   const int64_t total = static_cast<int64_t>(slot.size);
   std::vector<std::byte> slab(std::min(total, kSlabBytes));
@@ -208,7 +211,7 @@ absl::Status CopyTensor(const Checkpoint& checkpoint, const PlanRow& row, const 
     RETURN_IF_ERROR(context.Check());
     const absl::Span<std::byte> bytes(slab.data(), std::min(kSlabBytes, total - done));
     RETURN_IF_ERROR(checkpoint.ReadStoredBytes(row.source, done, bytes));
-    if (MustBeFinite(info) && !row.source.encoding) {
+    if (MustBeFinite(info, options) && !row.source.encoding) {
       const int64_t size = SizeOf(info.dtype);
       const int64_t bad =
           FirstNonFinite(info.dtype, bytes.data(), static_cast<int64_t>(bytes.size()) / size);
@@ -239,7 +242,7 @@ absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint,
     encoding.Fill(record);
   } else {
     Sha256 digest;
-    RETURN_IF_ERROR(CopyTensor(checkpoint, row, slots[0], context, meter, digest));
+    RETURN_IF_ERROR(CopyTensor(checkpoint, options, row, slots[0], context, meter, digest));
     record.sha256 = digest.Hex();
   }
   meter.CountTensor(ActionOf(row));

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from support.awkward_texts import awkward_texts
+from support.byte_tokenizer import BYTE_LEVEL, ROWS, byte_tokenizer
 from support.gguf_models import read_tensors, write_gguf
 from support.llama_cpp import llama_cpp
 from support.smollm2 import smollm2, smollm2_gguf
@@ -21,12 +22,9 @@ from support.smollm2 import smollm2, smollm2_gguf
 SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
 TEXTS = ["tinystories_sample_cs336.txt", "tinystories_train_head.txt", "wikitext-2-test.txt"]
 TOLERANCE = 5e-3  # nats
-ROWS = 272  # a token for every byte, and some
 # Characters whose first bytes have no token in SmolLM2: what stands around them is joined here and
 # not there, as the manifest says.  No text holds them.
 NOT_OF_TEXTS = set("\x04\x06\x13\x14\x16\x1d\U0010ffff")
-BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-              "use_regex": True}
 DIGITS = {"type": "Digits", "individual_digits": True}
 SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}@|"
          r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -154,29 +152,11 @@ def assert_our_loss(model, ids, linchpin, tmp_path):
     assert theirs == pytest.approx(ours, abs=TOLERANCE)
 
 
-def tiny_tokenizer(directory, size):
-    """All bytes and a few words of them; every id of the embedding but the last ones has a token."""
-    characters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    merges = [("h", "e"), ("t", "he"), ("Ġ", "the"), ("i", "n"), ("a", "n"), ("an", "d")]
-    tokens = ["<unk>", "<s>", "</s>", *characters, *(a + b for a, b in merges)]
-    assert len(tokens) <= size
-    document = {
-        "added_tokens": [{"id": i, "content": t, "special": True} for i, t in
-                         enumerate(tokens[:3])],
-        "pre_tokenizer": BYTE_LEVEL, "decoder": {"type": "ByteLevel"},
-        "model": {"type": "BPE", "vocab": {t: i for i, t in enumerate(tokens)},
-                  "merges": [list(pair) for pair in merges]}}
-    (directory / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
-    settings = {"bos_token": "<s>", "eos_token": {"content": "</s>"}, "chat_template": [
-        {"name": "tool", "template": "no"}, {"name": "default", "template": "{{ messages }}"}]}
-    (directory / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-
-
 def with_vocabulary(source, target):
     """The checkpoint of a family with rows of the embedding for all bytes, and a tokenizer."""
     target.mkdir()
     with_rows(source, target, ROWS)
-    tiny_tokenizer(target, ROWS)
+    byte_tokenizer(target, ROWS)
     return target
 
 

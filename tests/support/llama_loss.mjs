@@ -1,6 +1,7 @@
 // Prints, as JSON, the mean loss in nats that llama.cpp gives to token ids:
 //   node llama_loss.mjs MODEL.gguf IDS.json [ADAPTER.gguf]
-// IDS.json is a list of ids; the first one is only read.
+// IDS.json is a list of ids; the first one is only read.  Attention is computed plainly and keys and
+// values kept in 32 bits, so that what is left of a difference is the weights' and the kernels'.
 import fs from "fs";
 import path from "path";
 import {createRequire} from "module";
@@ -13,7 +14,9 @@ const llama = await getLlama({gpu: false, build: "never", logLevel: "error", max
 const model = await llama.loadModel({modelPath: model_path});
 const ids = JSON.parse(fs.readFileSync(ids_path, "utf8"));
 const context = await model.createContext({
-  contextSize: ids.length + 8, sequences: 1, ...(adapter ? {lora: adapter} : {})});
+  contextSize: ids.length + 8, sequences: 1, flashAttention: false,
+  experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32",
+  ...(adapter ? {lora: adapter} : {})});
 const inputs = ids.map((id) => [id, {generateNext: {probabilities: true}}]);
 const outputs = await context.getSequence().controlledEvaluate(inputs);
 let loss = 0;

@@ -193,6 +193,33 @@ TEST(WriteArtifactTest, ANonFiniteWeightIsNamed) {
   }
 }
 
+TEST(WriteArtifactTest, ANonFiniteWeightThatWasAskedToStayIsCopied) {
+  TinyCheckpoint tiny;
+  tiny.edit = [](TensorFixture& tensor) {
+    if (tensor.info.name == kUp0 || tensor.info.name == "model.embed_tokens.weight") {
+      SetElement(tensor, 5, 33, std::numeric_limits<float>::quiet_NaN());
+    }
+  };
+  MemoryStorage storage;
+  PutTinyCheckpoint(storage, "in", tiny);
+  QuantizeOptions options;
+  options.ignore = {"*.0.mlp.up_proj", "*.0.mlp.gate_proj", "model.embed_tokens"};
+  const absl::Status status = WriteArtifact(storage, "in", "out", options, {});
+  ASSERT_TRUE(status.ok()) << status;
+  const auto source = Checkpoint::Open(storage, "in");
+  const auto written = Checkpoint::Open(storage, "out");
+  ASSERT_TRUE(source.ok() && written.ok());
+  for (const char* name : {kUp0, "model.embed_tokens.weight"}) {
+    const StoredTensor& before = **source->Find(name);
+    const StoredTensor& after = **written->Find(name);
+    std::vector<std::byte> mine(StoredSize(after));
+    std::vector<std::byte> theirs(StoredSize(before));
+    ASSERT_TRUE(written->ReadBytes(after, 0, absl::MakeSpan(mine)).ok());
+    ASSERT_TRUE(source->ReadBytes(before, 0, absl::MakeSpan(theirs)).ok());
+    EXPECT_EQ(mine, theirs) << name;
+  }
+}
+
 // Requests a stop after some calls, and counts what it hears.
 class Stopper : public RunObserver {
  public:
