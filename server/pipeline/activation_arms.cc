@@ -100,6 +100,8 @@ absl::StatusOr<std::vector<LensArm>> ActivationArms(const Checkpoint& checkpoint
                                                     const AnalysisOptions& options,
                                                     const Detection& detection,
                                                     const RunContext& context) {
+  // What no plan rounds is refused before the calibration.
+  RETURN_IF_ERROR(EightBitPlan(checkpoint).status());
   ASSIGN_OR_RETURN(ChannelScales smoothing, SmoothingScales(checkpoint, pass, options.calibration,
                                                             options.smoothing, context));
   const auto arm = [&checkpoint](std::string name, ChannelScales scales,

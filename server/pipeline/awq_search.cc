@@ -148,6 +148,12 @@ AwqScale ScaleOf(const AwqSearch& search, const WeightPosition& position) {
 absl::StatusOr<AwqSearch> SearchAwqScales(const Checkpoint& checkpoint, const std::string& weight,
                                           MatrixView input, const RunContext& context) {
   ASSIGN_OR_RETURN(const StoredTensor* tensor, checkpoint.Find(weight));
+  if (tensor->info.shape[1] != input.columns) {
+    return Error(Reason::kFeatureUnsupported, weight,
+                 fmt::format("it is stored as {} where its input has {} channels",
+                             ShapeText(tensor->info.shape), input.columns),
+                 "leave awq out");
+  }
   ASSIGN_OR_RETURN(const PlanRow row, RoundingOf(*tensor));
   const std::unique_ptr<SlabEncoder> encoder = MakeDenseEncoder({}, row, /*importance=*/nullptr);
   const std::vector<double> means = MeanMagnitudes(input);
@@ -189,7 +195,11 @@ absl::StatusOr<std::vector<AwqScale>> AwqScalesOf(const Checkpoint& checkpoint,
   InputTap tap(weights);
   const auto after_layer = [&](int layer) -> absl::Status {
     for (const auto& [expert, input] : tap.inputs) {
-      const std::string name = pass.DownProj(layer, expert).weight.name;
+      const LinearTensors down = pass.DownProj(layer, expert);
+      const std::string& name = down.weight.name;
+      if (down.transposed) {
+        return Error(Reason::kFeatureUnsupported, name, "it is stored [in, out]", "leave awq out");
+      }
       ASSIGN_OR_RETURN(const AwqSearch search,
                        SearchAwqScales(checkpoint, name, input.View(), context));
       for (size_t i = 0; i < weights.size(); ++i) {

@@ -27,7 +27,8 @@ struct AwqSearch {
 };
 
 // Of one matrix [out, in] on `input` [tokens, in].  The search does not depend on the
-// number of threads.  FEATURE_UNSUPPORTED for rows that are no multiple of 8.
+// number of threads.  FEATURE_UNSUPPORTED for rows that are no multiple of 8
+// or not as long as the input.
 absl::StatusOr<AwqSearch> SearchAwqScales(const Checkpoint& checkpoint, const std::string& weight,
                                           MatrixView input, const RunContext& context);
 

@@ -77,8 +77,10 @@ absl::StatusOr<ChannelScale> FactorsOf(const Checkpoint& checkpoint, Group& grou
 absl::StatusOr<ChannelScales> SmoothingScales(const Checkpoint& checkpoint, const ForwardPass& pass,
                                               const TokenSource& calibration, double alpha,
                                               const RunContext& context) {
-  ASSIGN_OR_RETURN(Calibration tokens, Calibration::Start(checkpoint, pass, calibration));
   ChannelScales scales;
+  // A row of theirs is no output channel, and no plan rounds them.
+  if (pass.config().architecture.transposed) return scales;
+  ASSIGN_OR_RETURN(Calibration tokens, Calibration::Start(checkpoint, pass, calibration));
   MaximumTap tap;
   const auto after_layer = [&](int /*layer*/) -> absl::Status {
     for (auto& [first, group] : tap.groups) {

@@ -15,7 +15,8 @@ namespace linchpin {
 // keys and values; gate and up): max|x_j|^alpha / max|w_j|^(1 - alpha), the
 // weights' maximum over all that share the input and 1e-5 at least, and so the
 // factor.  The others cannot be folded into a norm and have none; neither has an
-// expert that no token of the calibration reaches.  The errors of Calibration::Start.
+// expert that no token of the calibration reaches, nor weights stored [in, out].
+// The errors of Calibration::Start.
 absl::StatusOr<ChannelScales> SmoothingScales(const Checkpoint& checkpoint, const ForwardPass& pass,
                                               const TokenSource& calibration, double alpha,
                                               const RunContext& context);

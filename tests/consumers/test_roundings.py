@@ -308,6 +308,25 @@ def test_without_tokens_the_built_in_text_is_measured(linchpin, shared):
     assert plain.code == 2
 
 
+@pytest.mark.parametrize("analysis", ["--arms", "--activations"])
+def test_weights_that_no_plan_rounds_are_refused(linchpin, shared, analysis):
+    finished = linchpin.run("evaluate", shared / "oracles/families/gpt2", analysis)
+    assert finished.code == 42
+    assert "[in, out]" in finished.error
+
+
+@pytest.mark.parametrize("family", ["falcon", "gemma2", "gpt_neox", "mixtral", "opt", "phi3",
+                                    "qwen2_moe"])
+def test_analyses_run_on_every_kind_of_layer(linchpin, shared, family):
+    """Fused layers, experts, biases: every number is there and finite, and rounding shows."""
+    result = linchpin("evaluate", shared / "oracles/families" / family, "--arms", "--blocks",
+                      "1000,tensor", "--bits", 3, "--activations", "--awq", "--json").json
+    assert len(result["arms"]) == 8 and len(result["activations"]) == 3
+    for arm in result["arms"] + result["activations"]:
+        assert 1e-6 < arm["kl"] < 1, arm
+        assert arm["loss"] == pytest.approx(result["loss"], rel=0.2)
+
+
 @pytest.mark.parametrize("options, what", [
     (["--arms", "--blocks", "31"], "blocks"), (["--arms", "--blocks", "x"], "blocks"),
     (["--arms", "--bits", "9"], "bits"), (["--arms", "--z", "0"], "z"),

@@ -64,6 +64,10 @@ TEST_F(AwqSearchTest, RowsThatNoGroupDividesAreRefused) {
   const Matrix input = Input(100, 0, 1);
   const auto search = SearchAwqScales(*checkpoint_, kDown, input.View(), {});
   EXPECT_EQ(ReasonOf(search.status()), Reason::kFeatureUnsupported);
+  // The input of another matrix: as of one that is stored the other way round.
+  const Matrix other = Input(64, 0, 1);
+  EXPECT_EQ(ReasonOf(SearchAwqScales(*checkpoint_, kDown, other.View(), {}).status()),
+            Reason::kFeatureUnsupported);
 }
 
 TEST_F(AwqSearchTest, AStopEndsIt) {

@@ -75,6 +75,28 @@ TEST(MemoryEstimateTest, GrowsWithWhatIsRun) {
             estimate({.longest = 256, .measured = 4096}));
 }
 
+// A rounded copy's streams beside the model's, the calibration's, and what AWQ gathers.
+TEST(MemoryEstimateTest, AnalysesCount) {
+  EvaluateRequest request{.tokens = {.ids = {{1, 2, 3}, {1, 2, 3, 4, 5}}}};
+  EXPECT_EQ(LoadOf(request).measured, 8);
+  EXPECT_EQ(LoadOf(request).prompt, 0);
+  request.analyses.arms = true;
+  EXPECT_EQ(LoadOf(request).measured, 16);
+  EXPECT_EQ(LoadOf(request).prompt, 16);
+  EXPECT_EQ(LoadOf(request).longest, 5);
+  request.analyses.activations = true;
+  EXPECT_EQ(LoadOf(request).longest, 256);
+  EXPECT_EQ(LoadOf(request).gathered, 0);
+  request.analyses.awq = true;
+  request.analyses.calibration.ids = {{1, 2, 3, 4}};
+  EXPECT_EQ(LoadOf(request).gathered, 4);
+  MemoryStorage storage;
+  PutTinyCheckpoint(storage, "/m", {.hidden = 512, .intermediate = 512});
+  EXPECT_EQ(SurveySource(storage, "/m", 1, {.gathered = 1000})->memory_bytes -
+                SurveySource(storage, "/m", 1)->memory_bytes,
+            1000U * 512 * 4);
+}
+
 TEST(MemoryEstimateTest, LoadsFollowTheOptions) {
   const TokenLoad ids = LoadOf(TokenSource{.ids = {{1, 2, 3}, {1, 2, 3, 4, 5}}}, {});
   EXPECT_EQ(ids.longest, 5);
