@@ -28,6 +28,12 @@ namespace {
 // trimmed after every job (jobs/job_runner.cc), stay as they are after the first.
 constexpr int kMallocArenas = 4;
 
+// What jobs may reserve in the scratch directory.
+uint64_t ScratchBytes(const ServerOptions& options, const Scratch* scratch) {
+  if (scratch == nullptr) return 0;
+  return options.max_scratch != 0 ? options.max_scratch : scratch->free_bytes();
+}
+
 absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
   ASSIGN_OR_RETURN(const auto gate, Gate::Create(options.gate));
   const Engine engine = PipelineEngine();
@@ -45,10 +51,20 @@ absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
   if (!options.push_metrics.empty()) {
     ASSIGN_OR_RETURN(push, MetricsPush::Create(options.push_metrics, metrics));
   }
+  std::unique_ptr<Scratch> scratch;
+  if (!options.scratch_dir.empty()) {
+    ASSIGN_OR_RETURN(scratch, Scratch::Create(options.scratch_dir));
+  }
+  const uint64_t scratch_bytes = ScratchBytes(options, scratch.get());
   metrics.SetAdmissionLimit(options.max_memory);
+  metrics.SetScratchLimit(scratch_bytes);
   JobRunner jobs({.slots = options.slots,
                   .bytes = options.max_memory,
-                  .on_change = [&](uint64_t bytes) { metrics.SetAdmissionReserved(bytes); }});
+                  .scratch_bytes = scratch_bytes,
+                  .on_change = [&](Room room, uint64_t bytes) {
+                    room == Room::kMemory ? metrics.SetAdmissionReserved(bytes)
+                                          : metrics.SetScratchReserved(bytes);
+                  }});
   Ticker ticker(std::chrono::milliseconds(100));
   const Backend backend{.engine = engine,
                         .storage = *storage,
@@ -58,9 +74,13 @@ absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
                         .gate = *gate,
                         .threads = options.threads,
                         .max_artifact_bytes = options.max_artifact_bytes,
-                        .uri_schemes = storage->schemes()};
-  ASSIGN_OR_RETURN(const auto server,
-                   RpcServer::Start({.listen = options.listen, .tls = options.tls}, backend));
+                        .scratch = scratch.get(),
+                        .uri_schemes = storage->schemes(),
+                        .idle_timeout = std::chrono::seconds(options.idle_seconds)};
+  ASSIGN_OR_RETURN(const auto server, RpcServer::Start({.listen = options.listen,
+                                                        .tls = options.tls,
+                                                        .connections = options.connections},
+                                                       backend));
   const std::string where = fmt::format("{}", fmt::join(server->addresses(), " "));
   spdlog::info("linchpin-server {} listens on {}, metrics {}, {} slots, {} threads, {} bytes",
                engine.version, where, endpoint ? endpoint->address() : "off", options.slots,
@@ -73,6 +93,7 @@ absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
     const absl::Status status = push->Push();
     if (!status.ok()) spdlog::warn("metrics: {}", std::string(status.message()));
   }
+  scratch.reset();
   spdlog::info("done");
   // All work is over and nothing is kept in memory.  gRPC's own teardown would
   // wait for its backup poller, up to ten seconds after a large upload.

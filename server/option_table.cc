@@ -220,6 +220,33 @@ std::vector<OptionRow> LimitRows() {
       Size({"Limits", "max-artifact-bytes", "SIZE",
             "Largest model that CompressArtifact takes as bytes"},
            AT(max_artifact_bytes)),
+      Plain({"Limits", "scratch-dir", "DIR",
+             "Keep what CompressArtifact takes and gives in this directory; without it in memory"},
+            AT(scratch_dir)),
+      Size({"Limits", "max-scratch", "SIZE",
+            "Room for all jobs in the scratch directory; without it what is free there at the "
+            "start"},
+           AT(max_scratch)),
+      Number({"Limits", "idle-seconds", "SECONDS",
+              "End a stream whose caller neither sends nor takes anything for so long"},
+             1, 3600, AT(idle_seconds)),
+  };
+}
+
+std::vector<OptionRow> ConnectionRows() {
+  return {
+      Number({"Connections", "max-streams", "CALLS", "Calls at a time on one connection"}, 1, 1024,
+             AT(connections.max_streams)),
+      Number({"Connections", "keepalive-seconds", "SECONDS",
+              "Ask on a silent connection after so long whether anybody is there"},
+             1, 7200, AT(connections.keepalive_seconds)),
+      Number({"Connections", "keepalive-timeout", "SECONDS",
+              "Close a connection whose other side does not answer that for so long"},
+             1, 3600, AT(connections.keepalive_timeout)),
+      Number({"Connections", "max-connection-age", "SECONDS",
+              "Ask callers to connect again after so long, so that they spread over replicas; "
+              "running calls go on"},
+             1, 86'400, AT(connections.max_age_seconds)),
   };
 }
 
@@ -248,7 +275,8 @@ std::vector<OptionRow> ProcessRows() {
 absl::Span<const OptionRow> OptionTable() {
   static const auto& table = *[] {
     auto* rows = new std::vector<OptionRow>;
-    for (auto& group : {NetworkRows(), IdentityRows(), StorageRows(), LimitRows(), ProcessRows()}) {
+    for (auto& group : {NetworkRows(), IdentityRows(), StorageRows(), LimitRows(), ConnectionRows(),
+                        ProcessRows()}) {
       rows->insert(rows->end(), group.begin(), group.end());
     }
     return rows;

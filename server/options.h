@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "identity/gate.h"
+#include "service/connection_limits.h"
 #include "service/credentials.h"
 #include "storage/remote_stores.h"
 
@@ -24,6 +25,10 @@ struct ServerOptions {
   int threads = 0;          // of one job; parsing puts the number of cores in place of 0
   uint64_t max_memory = 0;  // bytes of all jobs; parsing puts the machine's limit in place of 0
   uint64_t max_artifact_bytes = uint64_t{1} << 30;
+  std::string scratch_dir;   // where artifacts lie; empty for memory
+  uint64_t max_scratch = 0;  // bytes of all jobs there; 0 for what is free at the start
+  ConnectionLimits connections;
+  int idle_seconds = 60;  // a stream that stands still for so long is ended
   int drain_seconds = 30;
   std::string log_level = "info";
   int exit_with_fd = -1;

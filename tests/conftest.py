@@ -76,14 +76,14 @@ class CommandLine:
 class Server:
     """A linchpin-server of the test's own on a free port, with its metrics on another."""
 
-    def __init__(self, log, *options, listen="127.0.0.1:0"):
+    def __init__(self, log, *options, listen="127.0.0.1:0", prefix=()):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.metrics_address = f"127.0.0.1:{probe.getsockname()[1]}"
         ready_read, ready_write = os.pipe()
         with open(log, "w", encoding="utf-8") as stderr:
             self.process = subprocess.Popen(
-                [str(binaries() / "linchpin-server"), "--listen", listen, "--metrics",
+                [*prefix, str(binaries() / "linchpin-server"), "--listen", listen, "--metrics",
                  self.metrics_address, "--ready-fd", str(ready_write), *map(str, options)],
                 pass_fds=[ready_write], stdin=subprocess.DEVNULL, stderr=stderr)
         os.close(ready_write)

@@ -28,8 +28,10 @@ class Job {
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
-  // Reserves memory: BUSY or EXCEEDS_SERVER_LIMIT.
-  absl::Status Reserve(uint64_t bytes) { return ticket_.Grow(bytes); }
+  // Reserves memory or scratch: BUSY or EXCEEDS_SERVER_LIMIT.
+  absl::Status Reserve(uint64_t bytes, Room room = Room::kMemory) {
+    return ticket_.Grow(bytes, room);
+  }
   // Gives slot and memory back; the job counts as over.  Again is harmless.
   void Release();
 

@@ -70,6 +70,14 @@ void Metrics::SetAdmissionLimit(uint64_t bytes) {
   series_->admission_limit->Set(static_cast<double>(bytes));
 }
 
+void Metrics::SetScratchReserved(uint64_t bytes) {
+  series_->scratch_reserved->Set(static_cast<double>(bytes));
+}
+
+void Metrics::SetScratchLimit(uint64_t bytes) {
+  series_->scratch_limit->Set(static_cast<double>(bytes));
+}
+
 void Metrics::SetDraining(bool draining) { series_->draining->Set(draining ? 1 : 0); }
 
 void Metrics::RpcStarted(std::string_view path) {

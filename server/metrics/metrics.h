@@ -47,6 +47,8 @@ class Metrics {
 
   void SetAdmissionReserved(uint64_t bytes);
   void SetAdmissionLimit(uint64_t bytes);
+  void SetScratchReserved(uint64_t bytes);
+  void SetScratchLimit(uint64_t bytes);
   void SetDraining(bool draining);
 
   // `path` as gRPC gives it, "/package.Service/Method"; an unknown one is left out.

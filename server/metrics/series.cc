@@ -115,6 +115,12 @@ void Metrics::Series::AddServer(const Build& build) {
                             .Add({});
   admission_limit =
       &Gauges(*registry, "linchpin_admission_limit_bytes", "Memory that jobs may reserve").Add({});
+  scratch_reserved = &Gauges(*registry, "linchpin_scratch_reserved_bytes",
+                             "Room in the scratch directory that running jobs have reserved")
+                          .Add({});
+  scratch_limit = &Gauges(*registry, "linchpin_scratch_limit_bytes",
+                          "Room in the scratch directory that jobs may reserve")
+                       .Add({});
   draining =
       &Gauges(*registry, "linchpin_draining", "1 while the server goes down, else 0").Add({});
   Gauges(*registry, "linchpin_build_info", "Always 1; its labels say what runs")

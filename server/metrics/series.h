@@ -39,6 +39,8 @@ struct Metrics::Series {
   prometheus::Histogram* compression_ratio = nullptr;
   prometheus::Gauge* admission_reserved = nullptr;
   prometheus::Gauge* admission_limit = nullptr;
+  prometheus::Gauge* scratch_reserved = nullptr;
+  prometheus::Gauge* scratch_limit = nullptr;
   std::map<Reason, prometheus::Counter*> reasons;
   std::map<std::string_view, std::vector<prometheus::Counter*>> upstream;  // by scheme and class
   prometheus::Gauge* last_success = nullptr;

@@ -11,13 +11,10 @@
 #include "service/artifact_upload.h"
 #include "service/conversion.h"
 #include "service/request_key.h"
-#include "storage/memory_storage.h"
+#include "service/transfer_place.h"
 
 namespace linchpin {
 namespace {
-
-constexpr char kSource[] = "model";
-constexpr char kOutput[] = "output";
 
 absl::Status Receive(ArtifactChannel& channel, ArtifactUpload& upload) {
   while (!upload.finished()) {
@@ -31,19 +28,20 @@ absl::Status Receive(ArtifactChannel& channel, ArtifactUpload& upload) {
   return absl::OkStatus();
 }
 
-absl::Status SendFile(ArtifactChannel& channel, const std::string& name,
-                      const std::vector<std::byte>& bytes) {
+absl::Status SendFile(ArtifactChannel& channel, const std::string& name, const ReadableFile& file) {
   v1::CompressArtifactResponse header;
   header.mutable_file()->set_name(name);
-  header.mutable_file()->set_size(bytes.size());
+  header.mutable_file()->set_size(file.size());
   RETURN_IF_ERROR(channel.Write(std::move(header)));
   Sha256 digest;
-  for (uint64_t offset = 0; offset < bytes.size(); offset += kChunkBytes) {
-    const uint64_t size = std::min<uint64_t>(kChunkBytes, bytes.size() - offset);
-    digest.Update({bytes.data() + offset, size});
+  for (uint64_t offset = 0; offset < file.size(); offset += kChunkBytes) {
     v1::CompressArtifactResponse chunk;
     chunk.mutable_chunk()->set_offset(offset);
-    chunk.mutable_chunk()->set_data(bytes.data() + offset, size);
+    std::string& data = *chunk.mutable_chunk()->mutable_data();
+    data.resize(std::min<uint64_t>(kChunkBytes, file.size() - offset));
+    const absl::Span<std::byte> bytes(reinterpret_cast<std::byte*>(data.data()), data.size());
+    RETURN_IF_ERROR(file.ReadAt(offset, bytes));
+    digest.Update(bytes);
     RETURN_IF_ERROR(channel.Write(std::move(chunk)));
   }
   v1::CompressArtifactResponse end;
@@ -51,47 +49,52 @@ absl::Status SendFile(ArtifactChannel& channel, const std::string& name,
   return channel.Write(std::move(end));
 }
 
-absl::Status SendAll(ArtifactChannel& channel, MemoryStorage& storage) {
-  ASSIGN_OR_RETURN(const std::vector<FileEntry> files, storage.List(kOutput));
-  for (const FileEntry& file : files) {
-    const std::string path = std::string(kOutput) + "/" + file.name;
-    const MemoryStorage::Bytes bytes = storage.Get(path);
-    if (bytes == nullptr) return Error(Reason::kInternal, file.name, "the output lost it");
-    RETURN_IF_ERROR(SendFile(channel, file.name, *bytes));
-    storage.Remove(path);
+absl::Status SendAll(ArtifactChannel& channel, const TransferPlace& place) {
+  ASSIGN_OR_RETURN(const std::vector<FileEntry> entries, place.storage().List(place.output()));
+  for (const FileEntry& entry : entries) {
+    ASSIGN_OR_RETURN(const auto file, place.storage().Open(place.output() + "/" + entry.name));
+    RETURN_IF_ERROR(SendFile(channel, entry.name, *file));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<v1::CompressArtifactResponse> Transfer(ArtifactChannel& channel, JobRun& run,
+                                                      const TransferPlace& place) {
+  const Backend& backend = run.backend();
+  const Storage& storage = place.storage();
+  ASSIGN_OR_RETURN(const auto arriving, storage.CreateDirectory(place.source(), false));
+  ArtifactUpload upload(run, *arriving, place.room());
+  RETURN_IF_ERROR(Receive(channel, upload));
+  channel.UploadDone();
+  ASSIGN_OR_RETURN(const CompressOptions options,
+                   FromProto(upload.options().detection(), upload.options().quantization()));
+  ASSIGN_OR_RETURN(
+      const SourceSurvey survey,
+      backend.engine.survey(storage, place.source(), backend.threads, LoadOf(options)));
+  run.SetKey(
+      KeyOf(survey.fingerprint, upload.options().detection(), upload.options().quantization()));
+  // The output, which is no larger than the input, lies beside it.
+  RETURN_IF_ERROR(run.Reserve(survey.memory_bytes));
+  RETURN_IF_ERROR(run.Reserve(upload.bytes(), place.room()));
+  ASSIGN_OR_RETURN(const CompressResult result,
+                   backend.engine.compress(storage, place.source(), storage, place.output(),
+                                           options, run.Context()));
+  run.CountCompression(result);
+  channel.DownloadBegins();
+  RETURN_IF_ERROR(SendAll(channel, place));
+  v1::CompressArtifactResponse response;
+  *response.mutable_result() = ToProto(result);
+  response.mutable_result()->set_job_key(run.key());
+  return response;
 }
 
 }  // namespace
 
 absl::StatusOr<v1::CompressArtifactResponse> TransferArtifact(ArtifactChannel& channel,
                                                               JobRun& run) {
-  const Backend& backend = run.backend();
-  auto source = std::make_unique<MemoryStorage>();
-  ArtifactUpload upload(run, *source, kSource);
-  RETURN_IF_ERROR(Receive(channel, upload));
-  channel.UploadDone();
-  ASSIGN_OR_RETURN(const CompressOptions options,
-                   FromProto(upload.options().detection(), upload.options().quantization()));
-  ASSIGN_OR_RETURN(const SourceSurvey survey,
-                   backend.engine.survey(*source, kSource, backend.threads, LoadOf(options)));
-  run.SetKey(
-      KeyOf(survey.fingerprint, upload.options().detection(), upload.options().quantization()));
-  // The output, which is no larger than the input, lies in memory as well.
-  RETURN_IF_ERROR(run.Reserve(survey.memory_bytes));
-  RETURN_IF_ERROR(run.Reserve(upload.bytes()));
-  MemoryStorage output;
-  ASSIGN_OR_RETURN(
-      const CompressResult result,
-      backend.engine.compress(*source, kSource, output, kOutput, options, run.Context()));
-  run.CountCompression(result);
-  source.reset();
-  channel.DownloadBegins();
-  RETURN_IF_ERROR(SendAll(channel, output));
-  v1::CompressArtifactResponse response;
-  *response.mutable_result() = ToProto(result);
-  response.mutable_result()->set_job_key(run.key());
+  ASSIGN_OR_RETURN(const auto place, TransferPlace::Create(run.backend()));
+  auto response = Transfer(channel, run, *place);
+  if (!response.ok()) return place->ForCaller(response.status());
   return response;
 }
 

@@ -1,5 +1,5 @@
-// CompressArtifact as a conversation: take the files, compress them in memory,
-// send the result.
+// CompressArtifact as a conversation: take the files, compress them where they
+// lie, send the result.
 #pragma once
 
 #include <optional>

@@ -34,9 +34,6 @@ absl::Status CheckName(std::string_view name) {
 
 }  // namespace
 
-ArtifactUpload::ArtifactUpload(JobRun& run, MemoryStorage& storage, std::string directory)
-    : run_(run), storage_(storage), directory_(std::move(directory)) {}
-
 absl::Status ArtifactUpload::Take(const v1::CompressArtifactRequest& message) {
   using Part = v1::CompressArtifactRequest;
   if (message.part_case() == Part::kOptions) return TakeOptions(message.options());
@@ -65,7 +62,7 @@ absl::Status ArtifactUpload::TakeOptions(const v1::ArtifactOptions& options) {
 absl::Status ArtifactUpload::TakeHeader(const v1::FileHeader& header) {
   if (open_ != nullptr) return StreamError(open_->name, "another file begins before its end");
   RETURN_IF_ERROR(CheckName(header.name()));
-  if (++files_ > kMaxFiles) {
+  if (names_.size() >= kMaxFiles) {
     return StreamError("stream", fmt::format("it has more than {} files", kMaxFiles));
   }
   const uint64_t limit = run_.backend().max_artifact_bytes;
@@ -78,16 +75,15 @@ absl::Status ArtifactUpload::TakeHeader(const v1::FileHeader& header) {
             "use CompressModel with a path on the server, or raise --max-artifact-bytes"),
         "limit_bytes", std::to_string(limit));
   }
-  const std::string path = directory_ + "/" + header.name();
-  if (storage_.Get(path) != nullptr) return StreamError(header.name(), "it is sent twice");
+  if (!names_.insert(header.name()).second) return StreamError(header.name(), "it is sent twice");
   RETURN_IF_ERROR(run_.caller().CheckJobBytes(bytes_ + header.size()));
-  RETURN_IF_ERROR(run_.Reserve(header.size()));
+  RETURN_IF_ERROR(run_.Reserve(header.size(), room_));
   bytes_ += header.size();
+  ASSIGN_OR_RETURN(auto data, place_.CreateFile(header.name(), header.size()));
   open_ = std::make_unique<OpenFile>();
   open_->name = header.name();
   open_->size = header.size();
-  open_->bytes = std::make_shared<std::vector<std::byte>>();
-  open_->bytes->reserve(header.size());
+  open_->data = std::move(data);
   return absl::OkStatus();
 }
 
@@ -98,7 +94,7 @@ absl::Status ArtifactUpload::TakeChunk(const v1::FileChunk& chunk) {
     return StreamError(open_->name, fmt::format("a chunk has {} bytes and {} are the most",
                                                 data.size(), kChunkBytes));
   }
-  const uint64_t received = open_->bytes->size();
+  const uint64_t received = open_->received;
   if (chunk.offset() != received) {
     return StreamError(open_->name, fmt::format("a chunk is for byte {} and {} were received",
                                                 chunk.offset(), received));
@@ -109,16 +105,17 @@ absl::Status ArtifactUpload::TakeChunk(const v1::FileChunk& chunk) {
   }
   const absl::Span<const std::byte> bytes(reinterpret_cast<const std::byte*>(data.data()),
                                           data.size());
-  open_->bytes->insert(open_->bytes->end(), bytes.begin(), bytes.end());
+  RETURN_IF_ERROR(open_->data->WriteAt(received, bytes));
+  open_->received += bytes.size();
   open_->digest.Update(bytes);
   return absl::OkStatus();
 }
 
 absl::Status ArtifactUpload::TakeEnd(const v1::FileEnd& end) {
   if (open_ == nullptr) return StreamError("stream", "an end comes without a file");
-  if (open_->bytes->size() != open_->size) {
+  if (open_->received != open_->size) {
     return StreamError(open_->name, fmt::format("it ends after {} of the {} bytes announced",
-                                                open_->bytes->size(), open_->size));
+                                                open_->received, open_->size));
   }
   const std::string digest = open_->digest.Hex();
   if (digest != end.sha256()) {
@@ -126,13 +123,13 @@ absl::Status ArtifactUpload::TakeEnd(const v1::FileEnd& end) {
                  fmt::format("what arrived has the SHA-256 {}", digest),
                  "send the file again, with its digest in lower-case hex");
   }
-  storage_.Put(directory_ + "/" + open_->name, std::move(open_->bytes));
   open_.reset();
   return absl::OkStatus();
 }
 
 absl::Status ArtifactUpload::TakeFinish() {
   if (open_ != nullptr) return StreamError(open_->name, "the stream finishes before its end");
+  RETURN_IF_ERROR(place_.Commit());
   finished_ = true;
   return absl::OkStatus();
 }

@@ -1,17 +1,18 @@
 // The incoming half of CompressArtifact: options, files, finish, in that order
-// and no other; what arrived lies in memory.
+// and no other.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <set>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "artifact/digest.h"
 #include "linchpin/v1/compression.pb.h"
 #include "service/job_run.h"
-#include "storage/memory_storage.h"
+#include "storage/storage.h"
 
 namespace linchpin {
 
@@ -20,9 +21,10 @@ class ArtifactUpload {
  public:
   static constexpr size_t kMaxFiles = 10'000;
 
-  // Files appear in `storage` below `directory`.  Their declared sizes are
-  // reserved with `run` when they are announced.
-  ArtifactUpload(JobRun& run, MemoryStorage& storage, std::string directory);
+  // Files are written to `place`, which is committed with the finish.  Their
+  // declared sizes are reserved with `run`, in `room`, when they are announced.
+  ArtifactUpload(JobRun& run, OutputDirectory& place, Room room)
+      : run_(run), place_(place), room_(room) {}
 
   // STREAM_INVALID for a message out of order, of the wrong size or at the
   // wrong offset, DIGEST_MISMATCH, PATH_NOT_ALLOWED for a name that leads out
@@ -43,18 +45,19 @@ class ArtifactUpload {
   struct OpenFile {
     std::string name;
     uint64_t size = 0;
-    MemoryStorage::Bytes bytes;
+    uint64_t received = 0;
+    std::unique_ptr<WritableFile> data;
     Sha256 digest;
   };
 
   JobRun& run_;
-  MemoryStorage& storage_;
-  const std::string directory_;
+  OutputDirectory& place_;
+  const Room room_;
   v1::ArtifactOptions options_;
   bool has_options_ = false;
   bool finished_ = false;
   std::unique_ptr<OpenFile> open_;
-  size_t files_ = 0;
+  std::set<std::string, std::less<>> names_;
   uint64_t bytes_ = 0;
 };
 

@@ -11,6 +11,7 @@
 #include "jobs/ticker.h"
 #include "metrics/metrics.h"
 #include "service/engine.h"
+#include "storage/scratch.h"
 #include "storage/storage.h"
 
 namespace linchpin {
@@ -29,6 +30,7 @@ struct Backend {
   const Gate& gate;
   int threads = 1;  // that one job may use
   uint64_t max_artifact_bytes = uint64_t{1} << 30;
+  const Scratch* scratch = nullptr;                 // where artifacts lie; null for memory
   std::vector<std::string> uri_schemes = {"file"};  // that paths in calls may have
   // A stream that stands still for so long, in either direction, is ended.
   std::chrono::milliseconds idle_timeout{60'000};

@@ -33,8 +33,10 @@ class JobRun : public RunObserver {
   const Storage& storage() const { return storage_ ? *storage_ : backend_.storage; }
   std::stop_token stop_token() const { return job_->stop_token(); }
   void RequestStop() { job_->RequestStop(); }
-  // Reserves memory: BUSY or EXCEEDS_SERVER_LIMIT.
-  absl::Status Reserve(uint64_t bytes) { return job_->Reserve(bytes); }
+  // Reserves memory or scratch: BUSY or EXCEEDS_SERVER_LIMIT.
+  absl::Status Reserve(uint64_t bytes, Room room = Room::kMemory) {
+    return job_->Reserve(bytes, room);
+  }
 
   // Runs `work` in a worker.
   void Start(std::function<void()> work) { backend_.jobs.Start(job_, std::move(work)); }

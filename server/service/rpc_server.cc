@@ -18,18 +18,17 @@
 namespace linchpin {
 namespace {
 
-constexpr int kMaxStreamsPerConnection = 16;
 constexpr int kLookaheadBytes = 2 << 20;
 constexpr size_t kTransportBytes = size_t{256} << 20;
-constexpr int kMinuteMs = 60'000;
+constexpr int kSecondMs = 1000;
 // What gRPC gets to end calls that are over but for their goodbye.
 constexpr std::chrono::seconds kGoodbye{2};
 
 // Flow control alone does not protect memory: a connection's window would grow
 // with what it seems to carry, so the window is fixed and streams are few.
-void Bound(grpc::ServerBuilder& builder) {
+void Bound(grpc::ServerBuilder& builder, const ConnectionLimits& limits) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, limits.max_streams);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
   grpc::ResourceQuota quota("linchpin");
@@ -37,12 +36,14 @@ void Bound(grpc::ServerBuilder& builder) {
   builder.SetResourceQuota(quota);
 }
 
-void KeepAlive(grpc::ServerBuilder& builder) {
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kMinuteMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kMinuteMs / 3);
+void KeepAlive(grpc::ServerBuilder& builder, const ConnectionLimits& limits) {
+  const int interval = limits.keepalive_seconds * kSecondMs;
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, interval);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, limits.keepalive_timeout * kSecondMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinuteMs / 2);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, 30 * kMinuteMs);
+  // Callers may ask half as often again.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, interval / 2);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, limits.max_age_seconds * kSecondMs);
   // A job may take as long as it takes.
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, INT_MAX);
 }
@@ -104,8 +105,8 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Settings& sett
   grpc::ServerBuilder builder;
   std::vector<int> ports;
   RETURN_IF_ERROR(result->Listen(settings, builder, ports));
-  Bound(builder);
-  KeepAlive(builder);
+  Bound(builder, settings.connections);
+  KeepAlive(builder, settings.connections);
   // Two servers on one port would each get half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> counting;

@@ -10,6 +10,7 @@
 #include "grpcpp/grpcpp.h"
 #include "service/backend.h"
 #include "service/compression_service.h"
+#include "service/connection_limits.h"
 #include "service/credentials.h"
 
 namespace linchpin {
@@ -19,6 +20,7 @@ class RpcServer {
   struct Settings {
     std::vector<std::string> listen;  // as ListenAddress::Parse takes them, one or more
     TlsFiles tls;  // for every address but unix sockets; needed where others can reach it
+    ConnectionLimits connections;
   };
 
   // Listens and serves at once.  OPTION_INVALID for an address that cannot be

@@ -123,16 +123,16 @@ absl::Status FlushAt(int directory, const std::string& name, int flags, const st
 absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalOutputDirectory::Create(FileDescriptor parent,
                                                                               std::string name,
                                                                               std::string path,
-                                                                              bool overwrite) {
+                                                                              Options options) {
   if (Exists(parent.get(), name)) {
-    if (!overwrite) return AlreadyExists(path);
+    if (!options.overwrite) return AlreadyExists(path);
     if (!IsPlainDirectory(parent.get(), name)) {
       return Error(Reason::kOutputExists, path, "exists and is not a directory",
                    "choose another output");
     }
   }
   std::unique_ptr<LocalOutputDirectory> output(
-      new LocalOutputDirectory(std::move(parent), std::move(name), std::move(path), overwrite));
+      new LocalOutputDirectory(std::move(parent), std::move(name), std::move(path), options));
   output->RemoveStale();
   RETURN_IF_ERROR(output->MakeTemporary());
   return output;
@@ -212,6 +212,7 @@ absl::StatusOr<std::unique_ptr<WritableFile>> LocalOutputDirectory::CreateFile(
 }
 
 absl::Status LocalOutputDirectory::Flush() const {
+  if (!options_.durable) return absl::OkStatus();
   for (const std::string& file : files_) {
     RETURN_IF_ERROR(FlushAt(temporary_.get(), file, O_RDONLY, path_ + "/" + file));
   }
@@ -221,6 +222,11 @@ absl::Status LocalOutputDirectory::Flush() const {
   }
   return TheSystemCalls().flush(temporary_.get()) == 0 ? absl::OkStatus()
                                                        : SystemError(path_, "flush", errno);
+}
+
+absl::Status LocalOutputDirectory::FlushParent() const {
+  if (!options_.durable || TheSystemCalls().flush(parent_.get()) == 0) return absl::OkStatus();
+  return SystemError(path_, "flush", errno);
 }
 
 absl::Status LocalOutputDirectory::Publish() {
@@ -237,7 +243,7 @@ absl::Status LocalOutputDirectory::Publish() {
   if (errno != EEXIST && errno != ENOTEMPTY && errno != EINVAL) {
     return SystemError(path_, "rename the finished output to it", errno);
   }
-  if (!overwrite_) return AlreadyExists(path_);
+  if (!options_.overwrite) return AlreadyExists(path_);
   if (!IsPlainDirectory(parent_.get(), name_) || rename_with(RENAME_EXCHANGE) != 0) {
     return SystemError(path_, "exchange it for the finished output", errno);
   }
@@ -259,11 +265,8 @@ absl::Status LocalOutputDirectory::Commit() {
   RETURN_IF_ERROR(Flush());
   RETURN_IF_ERROR(Publish());
   committed_ = true;
-  absl::Status status;
-  if (TheSystemCalls().flush(parent_.get()) != 0) {
-    status = SystemError(path_, "flush", errno);
-    Withdraw();
-  }
+  const absl::Status status = FlushParent();
+  if (!status.ok()) Withdraw();
   if (replaced_ && committed_) RemoveTree(parent_.get(), temporary_name_);
   return status;
 }

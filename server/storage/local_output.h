@@ -15,12 +15,16 @@ namespace linchpin {
 
 class LocalOutputDirectory : public OutputDirectory {
  public:
+  struct Options {
+    bool overwrite = false;
+    bool durable = true;  // flush before it appears
+  };
   // Makes `.NAME.linchpin-XXXXXX` in the open directory `parent`, which holds
   // or will hold `name`.  `path` is the destination as errors show it.
   // Removes what a killed process left there for the same name.
   static absl::StatusOr<std::unique_ptr<OutputDirectory>> Create(FileDescriptor parent,
                                                                  std::string name, std::string path,
-                                                                 bool overwrite);
+                                                                 Options options);
   ~LocalOutputDirectory() override;
 
   absl::StatusOr<std::unique_ptr<WritableFile>> CreateFile(std::string_view name,
@@ -28,16 +32,17 @@ class LocalOutputDirectory : public OutputDirectory {
   absl::Status Commit() override;
 
  private:
-  LocalOutputDirectory(FileDescriptor parent, std::string name, std::string path, bool overwrite)
+  LocalOutputDirectory(FileDescriptor parent, std::string name, std::string path, Options options)
       : parent_(std::move(parent)),
         name_(std::move(name)),
         path_(std::move(path)),
-        overwrite_(overwrite) {}
+        options_(options) {}
 
   absl::Status MakeTemporary();
   void RemoveStale() const;
   absl::Status MakeFolders(std::string_view name);
   absl::Status Flush() const;
+  absl::Status FlushParent() const;
   absl::Status Publish();
   // Takes back what was published and could not be flushed.
   void Withdraw();
@@ -45,7 +50,7 @@ class LocalOutputDirectory : public OutputDirectory {
   const FileDescriptor parent_;
   const std::string name_;
   const std::string path_;
-  const bool overwrite_;
+  const Options options_;
   std::string temporary_name_;
   FileDescriptor temporary_;  // locked while this process writes there
   bool replaced_ = false;

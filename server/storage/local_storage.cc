@@ -209,7 +209,8 @@ absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalStorage::CreateDirectory(
                  "create it");
   }
   RETURN_IF_ERROR(parent.status());
-  return LocalOutputDirectory::Create(*std::move(parent), name, normal, overwrite);
+  return LocalOutputDirectory::Create(*std::move(parent), name, normal,
+                                      {.overwrite = overwrite, .durable = options_.durable});
 }
 
 }  // namespace linchpin

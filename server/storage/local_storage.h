@@ -20,6 +20,8 @@ struct LocalStorageOptions {
   // Follow symbolic links that stay beneath a root.  For a private server only:
   // model caches consist of links.
   bool allow_symlinks = false;
+  // Flush what is written before it appears.  Off for what no crash may outlive.
+  bool durable = true;
 };
 
 // Paths are absolute; "." and ".." are resolved in their text before anything

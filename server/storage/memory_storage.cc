@@ -83,7 +83,7 @@ Bytes Allocate(uint64_t size) {
   constexpr uint64_t kMost = uint64_t{1} << 40;
   if (size > kMost) return nullptr;
   try {
-    return std::make_shared<std::vector<std::byte>>(size);
+    return std::make_shared<MemoryStorage::Vector>(size);
   } catch (const std::bad_alloc&) {
     return nullptr;
   }

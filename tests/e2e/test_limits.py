@@ -4,6 +4,7 @@ The bounds are those of a crowded machine; what was measured is printed (pytest 
 """
 
 import concurrent.futures
+import os
 import pathlib
 import statistics
 import threading
@@ -14,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from conftest import CommandLine
+from support.directories import digests
 from support.foreign_client import CHUNK, ForeignClient, reason_of, retry_seconds_of
 
 MIB = 1 << 20
@@ -79,6 +81,80 @@ def test_stalled_uploads_stay_small(start_server, slots):
     wait_for(lambda: server.metrics()['linchpin_jobs_in_progress{kind="artifact"}'] == 0)
     for client in clients:
         client.channel.close()
+
+
+def test_an_upload_lies_in_the_scratch_directory_where_there_is_one(start_server, demo_model, tmp_path):
+    outputs = []
+    for name, options in (("memory", []), ("disk", ["--scratch-dir", tmp_path, "--max-scratch", "1GiB"])):
+        server = start_server(*options)
+        CommandLine("--quiet", "--endpoint", server.endpoint)(
+            "compress", demo_model, tmp_path / f"out-{name}", "--upload")
+        outputs.append(digests(tmp_path / f"out-{name}"))
+        metrics = server.metrics()
+        assert metrics["linchpin_scratch_limit_bytes"] == (1 << 30 if options else 0)
+        assert metrics["linchpin_scratch_reserved_bytes"] == 0
+        assert server.stop() == 0
+    assert outputs[0] == outputs[1]
+    assert not list(tmp_path.glob("linchpin-scratch-*"))
+
+
+def test_a_stream_may_stand_still_as_long_as_the_operator_says(start_server):
+    server = start_server("--idle-seconds", "1")
+    stop = threading.Event()
+    with ForeignClient(server.endpoint) as client:
+        begin = time.perf_counter()
+        with pytest.raises(grpc.RpcError) as ended:
+            list(client.upload(stalled_parts(stop, 2 * MIB)))
+        assert reason_of(ended.value) == "STREAM_INVALID"
+        assert 0.9 < time.perf_counter() - begin < 20
+        stop.set()
+
+
+def test_a_connection_takes_as_many_calls_as_the_operator_says(start_server):
+    server = start_server("--slots", "8", "--max-streams", "3")
+    stop = threading.Event()
+
+    def running():
+        return server.metrics()['linchpin_jobs_in_progress{kind="artifact"}']
+
+    with ForeignClient(server.endpoint) as client:
+        calls = [client.upload(stalled_parts(stop, 2 * MIB)) for _ in range(6)]
+        wait_for(lambda: running() == 3)
+        time.sleep(0.5)
+        assert running() == 3
+        stop.set()
+        for call in calls:
+            call.cancel()
+
+
+@pytest.fixture(name="memory_cgroup")
+def memory_cgroup_fixture():
+    """A cgroup (v1 or v2) below this process's own with 700 MiB."""
+    lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
+    own = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    top, file = pathlib.Path("/sys/fs/cgroup"), "memory.max"
+    if "memory" in own:
+        top, file = top / "memory", "memory.limit_in_bytes"
+    parent = top / own.get("memory", own.get("", "/")).lstrip("/")
+    group = (parent if parent.is_dir() else top) / f"linchpin-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / file).write_text(str(700 * MIB))
+    except OSError as error:
+        pytest.skip(f"this machine lets nobody make cgroups: {error}")
+    yield group
+    group.rmdir()
+
+
+def test_jobs_get_what_a_real_cgroup_leaves(start_server, memory_cgroup, demo_model):
+    """The server moves into the group at its start, as in a container."""
+    server = start_server("--read-root", "/", prefix=[
+        "bash", "-c", f'echo $$ > {memory_cgroup}/cgroup.procs && exec "$@"', "-"])
+    assert server.metrics()["linchpin_admission_limit_bytes"] == (700 - 384) * MIB
+    call = CommandLine("--quiet", "--endpoint", server.endpoint)
+    plan = call.run("plan", demo_model, "--json")
+    assert "EXCEEDS_SERVER_LIMIT" in plan.out + plan.err, "what could never fit is refused, not killed"
+    assert server.stop() == 0
 
 
 def test_refusals_are_quick_and_say_when_to_come_back(start_server):

@@ -1,5 +1,6 @@
 // CompressArtifact over the wire: bytes in, bytes out, and every way to get it wrong.
 #include <chrono>
+#include <filesystem>
 #include <map>
 #include <string>
 
@@ -222,6 +223,62 @@ TEST_F(ArtifactStreamTest, CancellationDuringTheWorkEndsIt) {
   caller.context().TryCancel();
   EXPECT_TRUE(server_.jobs().WaitIdle(seconds(5)));
   EXPECT_EQ(fake_.stopped(), 1);
+}
+
+TEST(ArtifactStream, AScratchDirectoryTakesThePlaceOfMemory) {
+  FakeEngine fake;
+  RunningServer server(fake.engine(), {.memory = 1000, .scratch = 10'000'000});
+  const std::string content(20'000, 'w');  // more than the memory
+  Caller caller(server);
+  caller.Options();
+  caller.File("config.json", "{}");
+  caller.File("sub/model.safetensors", content);
+  caller.Finish();
+  const auto files = caller.Download();
+  ASSERT_TRUE(caller.status.ok()) << caller.status.error_message();
+  EXPECT_EQ(files.at("copy-of-sub/model.safetensors"), content);
+  EXPECT_EQ(server.jobs().admission().reserved_bytes(Room::kScratch), 0U);
+  size_t left = 0;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(server.scratch_directory()))
+    left += entry.is_regular_file() ? 1 : 0;
+  EXPECT_EQ(left, 0U);
+}
+
+TEST(ArtifactStream, AFullScratchDirectoryRefusesLikeFullMemory) {
+  FakeEngine fake;
+  RunningServer server(fake.engine(), {.slots = 2, .scratch = 50'000});
+  Caller never(server);
+  never.Options();
+  never.Header("model.safetensors", 50'001);
+  EXPECT_EQ(never.Reason(), "EXCEEDS_SERVER_LIMIT");
+  EXPECT_EQ(RichErrorOf(never.status).info.metadata().at("limit_bytes"), "50000");
+  Caller first(server);
+  first.Options();
+  first.Header("model.safetensors", 30'000);
+  while (server.Metric("linchpin_scratch_reserved_bytes") != 30'000) {
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  Caller second(server);
+  second.Options();
+  second.Header("model.safetensors", 30'000);
+  EXPECT_EQ(second.Reason(), "BUSY");
+  EXPECT_TRUE(RichErrorOf(second.status).retry.has_value());
+  first.context().TryCancel();
+  EXPECT_TRUE(server.jobs().WaitIdle(seconds(5)));
+}
+
+TEST(ArtifactStream, WhatGoesWrongInScratchIsNamedAsItWasSent) {
+  FakeEngine fake;
+  RunningServer server(fake.engine(), {.scratch = 50'000});
+  Caller caller(server);
+  caller.Options();
+  caller.File("a", "file");
+  caller.File("a/b", "a file in that file");
+  caller.Finish();
+  EXPECT_FALSE(caller.Reason().empty());
+  EXPECT_THAT(caller.status.error_message(), testing::HasSubstr("model/a"));
+  EXPECT_THAT(caller.status.error_message(), testing::Not(testing::HasSubstr("scratch")));
 }
 
 TEST(ArtifactStream, ASilentCallerIsCutOff) {

@@ -30,9 +30,15 @@ RunningServer::RunningServer(const Engine& engine, const RunningServerOptions& o
       metrics_({engine.version, engine.libtorch_version}, ServedMethods()),
       jobs_({.slots = options.slots,
              .bytes = options.memory,
-             .on_change = [this](uint64_t bytes) { metrics_.SetAdmissionReserved(bytes); }}),
+             .scratch_bytes = options.scratch,
+             .on_change =
+                 [this](Room room, uint64_t bytes) {
+                   room == Room::kMemory ? metrics_.SetAdmissionReserved(bytes)
+                                         : metrics_.SetScratchReserved(bytes);
+                 }}),
       ticker_(std::chrono::milliseconds(20)),
       gate_(OpenGate(options.gate)),
+      scratch_(options.scratch == 0 ? nullptr : *Scratch::Create(scratch_directory())),
       backend_{.engine = engine,
                .storage = *storage_,
                .jobs = jobs_,
@@ -41,6 +47,7 @@ RunningServer::RunningServer(const Engine& engine, const RunningServerOptions& o
                .gate = *gate_,
                .threads = 1,
                .max_artifact_bytes = options.max_artifact_bytes,
+               .scratch = scratch_.get(),
                .idle_timeout = options.idle_timeout,
                .heartbeat = options.heartbeat} {
   const std::string address =

@@ -23,6 +23,7 @@ struct RunningServerOptions {
   int slots = 1;
   uint64_t memory = 1'000'000;
   uint64_t max_artifact_bytes = 100'000;
+  uint64_t scratch = 0;  // bytes; 0 for a server without a scratch directory
   std::chrono::milliseconds idle_timeout{60'000};
   std::chrono::milliseconds heartbeat{5'000};
   std::string listen;  // default: a unix socket in a directory of its own
@@ -36,6 +37,7 @@ class RunningServer {
   RunningServer(const Engine& engine, const RunningServerOptions& options);
 
   std::string root() const { return directory_.path() / "root"; }
+  std::string scratch_directory() const { return directory_.path(); }
   const std::string& address() const { return server_->addresses().front(); }
   std::shared_ptr<grpc::Channel> channel() const { return channel_; }
   std::unique_ptr<v1::CompressionService::Stub> stub() const {
@@ -54,6 +56,7 @@ class RunningServer {
   JobRunner jobs_;
   Ticker ticker_;
   std::unique_ptr<Gate> gate_;
+  std::unique_ptr<Scratch> scratch_;  // or null
   Backend backend_;
   std::unique_ptr<RpcServer> server_;
   std::shared_ptr<grpc::Channel> channel_;

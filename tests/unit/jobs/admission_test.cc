@@ -37,6 +37,32 @@ TEST(Admission, ReservesBytesUntilTheyAreGone) {
   EXPECT_TRUE(second->Grow(60).ok());
 }
 
+TEST(Admission, KeepsMemoryAndScratchApart) {
+  std::vector<std::pair<Room, uint64_t>> seen;
+  Admission admission(
+      {.slots = 2,
+       .bytes = 100,
+       .scratch_bytes = 1000,
+       .on_change = [&](Room room, uint64_t bytes) { seen.emplace_back(room, bytes); }});
+  auto first = admission.Admit();
+  auto second = admission.Admit();
+  ASSERT_TRUE(first->Grow(100).ok());
+  ASSERT_TRUE(first->Grow(900, Room::kScratch).ok());
+  const absl::Status busy = second->Grow(101, Room::kScratch);
+  EXPECT_EQ(ReasonOf(busy), Reason::kBusy);
+  EXPECT_THAT(std::string(busy.message()), testing::HasSubstr("bytes of scratch"));
+  const absl::Status never = second->Grow(1001, Room::kScratch);
+  EXPECT_THAT(DetailsOf(never), testing::ElementsAre(testing::Pair("limit_bytes", "1000")));
+  EXPECT_THAT(std::string(never.message()), testing::HasSubstr("--max-scratch"));
+  EXPECT_EQ(admission.reserved_bytes(Room::kScratch), 900U);
+  first->Release();
+  EXPECT_EQ(admission.reserved_bytes(), 0U);
+  EXPECT_EQ(admission.reserved_bytes(Room::kScratch), 0U);
+  EXPECT_THAT(seen, testing::ElementsAre(
+                        testing::Pair(Room::kMemory, 100), testing::Pair(Room::kScratch, 900),
+                        testing::Pair(Room::kMemory, 0), testing::Pair(Room::kScratch, 0)));
+}
+
 TEST(Admission, SaysWhatCanNeverFit) {
   Admission admission({.slots = 2, .bytes = 100});
   auto ticket = admission.Admit();
@@ -53,7 +79,7 @@ TEST(Admission, SaysWhatCanNeverFit) {
 TEST(Admission, GivesBackWithTheTicketAndOnlyOnce) {
   std::vector<uint64_t> seen;
   Admission admission(
-      {.slots = 1, .bytes = 10, .on_change = [&](uint64_t bytes) { seen.push_back(bytes); }});
+      {.slots = 1, .bytes = 10, .on_change = [&](Room, uint64_t bytes) { seen.push_back(bytes); }});
   {
     auto ticket = admission.Admit();
     ASSERT_TRUE(ticket->Grow(4).ok());

@@ -49,7 +49,8 @@ class ArtifactUploadTest : public testing::Test {
  protected:
   // Takes all but the last, which must be refused for `reason`.
   void ExpectRefusal(const std::vector<Message>& messages, Reason reason) {
-    ArtifactUpload upload(*run_, storage_, "model");
+    const auto place = *storage_.CreateDirectory("model", false);
+    ArtifactUpload upload(*run_, *place, Room::kMemory);
     for (size_t i = 0; i + 1 < messages.size(); ++i) {
       const absl::Status status = upload.Take(messages[i]);
       ASSERT_TRUE(status.ok()) << "message " << i << ": " << status;
@@ -64,7 +65,8 @@ class ArtifactUploadTest : public testing::Test {
 };
 
 TEST_F(ArtifactUploadTest, PutsFilesTogether) {
-  ArtifactUpload upload(*run_, storage_, "model");
+  const auto place = *storage_.CreateDirectory("model", false);
+  ArtifactUpload upload(*run_, *place, Room::kMemory);
   Message options;
   options.mutable_options()->mutable_quantization()->set_group_size(64);
   for (const Message& message :
@@ -80,7 +82,8 @@ TEST_F(ArtifactUploadTest, PutsFilesTogether) {
 }
 
 TEST_F(ArtifactUploadTest, ReservesWhatIsAnnounced) {
-  ArtifactUpload upload(*run_, storage_, "model");
+  const auto place = *storage_.CreateDirectory("model", false);
+  ArtifactUpload upload(*run_, *place, Room::kMemory);
   ASSERT_TRUE(upload.Take(Options()).ok());
   ASSERT_TRUE(upload.Take(Header("a", 70'000)).ok());
   EXPECT_EQ(fake_.jobs.admission().reserved_bytes(), 70'000U);
@@ -126,7 +129,8 @@ TEST_F(ArtifactUploadTest, RefusesNamesThatLeadAway) {
 }
 
 TEST_F(ArtifactUploadTest, TakesOrdinaryNames) {
-  ArtifactUpload upload(*run_, storage_, "model");
+  const auto place = *storage_.CreateDirectory("model", false);
+  ArtifactUpload upload(*run_, *place, Room::kMemory);
   ASSERT_TRUE(upload.Take(Options()).ok());
   for (const char* name :
        {"model-00001-of-00002.safetensors", "a/b/c.json", "..data", "%2e%2e", "\xc3\xa4.txt"}) {
@@ -142,7 +146,8 @@ TEST_F(ArtifactUploadTest, RefusesAFileSentTwice) {
 TEST_F(ArtifactUploadTest, RefusesMoreThanTheServerTakes) {
   ExpectRefusal({Options(), Header("a", 100'001)}, Reason::kExceedsServerLimit);
   ExpectRefusal({Options(), Header("a", ~uint64_t{0})}, Reason::kExceedsServerLimit);
-  ArtifactUpload upload(*run_, storage_, "model");
+  const auto place = *storage_.CreateDirectory("model", false);
+  ArtifactUpload upload(*run_, *place, Room::kMemory);
   ASSERT_TRUE(upload.Take(Options()).ok());
   ASSERT_TRUE(upload.Take(Header("zeros", 60'000)).ok());
   ASSERT_TRUE(upload.Take(Chunk(0, std::string(60'000, '0'))).ok());
@@ -153,7 +158,8 @@ TEST_F(ArtifactUploadTest, RefusesMoreThanTheServerTakes) {
 }
 
 TEST_F(ArtifactUploadTest, RefusesTooManyFiles) {
-  ArtifactUpload upload(*run_, storage_, "model");
+  const auto place = *storage_.CreateDirectory("model", false);
+  ArtifactUpload upload(*run_, *place, Room::kMemory);
   ASSERT_TRUE(upload.Take(Options()).ok());
   absl::Status status;
   size_t taken = 0;

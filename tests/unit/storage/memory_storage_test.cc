@@ -22,7 +22,7 @@ TEST(MemoryStorage, HandsOutWhatWasPut) {
 TEST(MemoryStorage, RemovedMemoryIsReturnedAtOnce) {
   MemoryStorage storage;
   storage.Put("a", ToBytes("abc"));
-  const std::weak_ptr<std::vector<std::byte>> watch = storage.Get("a");
+  const std::weak_ptr<MemoryStorage::Vector> watch = storage.Get("a");
   EXPECT_FALSE(watch.expired());
   storage.Remove("a");
   EXPECT_TRUE(watch.expired());
