@@ -25,16 +25,15 @@ grpc::Status SendFile(const fs::path& path, const UploadFile& file, const SendPa
   open = send(message);
   std::ifstream stream(path, std::ios::binary);
   Sha256 digest;
-  std::string data;
-  for (uint64_t offset = 0; open && offset < file.size; offset += data.size()) {
+  for (uint64_t offset = 0; open && offset < file.size; offset += kChunkBytes) {
+    message.mutable_chunk()->set_offset(offset);
+    std::string& data = *message.mutable_chunk()->mutable_data();
     data.resize(std::min(kChunkBytes, file.size - offset));
     if (!stream.read(data.data(), static_cast<std::streamsize>(data.size()))) {
       return LocalError(grpc::StatusCode::FAILED_PRECONDITION, "SOURCE_CHANGED", path.string(),
                         "cannot be read to the size it had", "leave it alone and call again");
     }
     digest.Update(data);
-    message.mutable_chunk()->set_offset(offset);
-    message.mutable_chunk()->set_data(data);
     open = send(message);
   }
   if (!open) return grpc::Status::OK;

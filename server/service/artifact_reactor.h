@@ -47,9 +47,7 @@ class ArtifactReactor final : public ArtifactReactorBase, public ArtifactChannel
     return message;
   }
 
-  absl::Status Write(v1::CompressArtifactResponse message) override {
-    return Send(std::move(message));
-  }
+  absl::Status Write(v1::CompressArtifactResponse& message) override { return Send(message); }
   void UploadDone() override { ReportProgress(true); }
   void DownloadBegins() override { ReportProgress(false); }
 

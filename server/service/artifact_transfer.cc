@@ -29,24 +29,22 @@ absl::Status Receive(ArtifactChannel& channel, ArtifactUpload& upload) {
 }
 
 absl::Status SendFile(ArtifactChannel& channel, const std::string& name, const ReadableFile& file) {
-  v1::CompressArtifactResponse header;
-  header.mutable_file()->set_name(name);
-  header.mutable_file()->set_size(file.size());
-  RETURN_IF_ERROR(channel.Write(std::move(header)));
+  v1::CompressArtifactResponse message;
+  message.mutable_file()->set_name(name);
+  message.mutable_file()->set_size(file.size());
+  RETURN_IF_ERROR(channel.Write(message));
   Sha256 digest;
   for (uint64_t offset = 0; offset < file.size(); offset += kChunkBytes) {
-    v1::CompressArtifactResponse chunk;
-    chunk.mutable_chunk()->set_offset(offset);
-    std::string& data = *chunk.mutable_chunk()->mutable_data();
+    message.mutable_chunk()->set_offset(offset);
+    std::string& data = *message.mutable_chunk()->mutable_data();
     data.resize(std::min<uint64_t>(kChunkBytes, file.size() - offset));
     const absl::Span<std::byte> bytes(reinterpret_cast<std::byte*>(data.data()), data.size());
     RETURN_IF_ERROR(file.ReadAt(offset, bytes));
     digest.Update(bytes);
-    RETURN_IF_ERROR(channel.Write(std::move(chunk)));
+    RETURN_IF_ERROR(channel.Write(message));
   }
-  v1::CompressArtifactResponse end;
-  end.mutable_end()->set_sha256(digest.Hex());
-  return channel.Write(std::move(end));
+  message.mutable_end()->set_sha256(digest.Hex());
+  return channel.Write(message);
 }
 
 absl::Status SendAll(ArtifactChannel& channel, const TransferPlace& place) {

@@ -18,7 +18,8 @@ class ArtifactChannel {
   // The next message; nothing if the caller has closed its side.
   // STREAM_INVALID if none came for the idle timeout.
   virtual absl::StatusOr<std::optional<v1::CompressArtifactRequest>> Read() = 0;
-  virtual absl::Status Write(v1::CompressArtifactResponse message) = 0;
+  // Leaves an older message in its place, whose memory can be filled again.
+  virtual absl::Status Write(v1::CompressArtifactResponse& message) = 0;
   // Everything was read: from now on, until the first file, progress is of interest.
   virtual void UploadDone() {}
   virtual void DownloadBegins() {}

@@ -108,22 +108,24 @@ class JobReactor : public Base,
     std::optional<Progress> progress = run_->TakeProgress();
     if (!progress && now - last_write_ < backend_.heartbeat) return;
     if (progress) latest_ = *std::move(progress);
-    queued_.emplace();
-    *queued_->mutable_progress() = ToProto(latest_);
+    *next_.mutable_progress() = ToProto(latest_);
+    queued_ = true;
     Pump();
   }
 
  protected:
   // Sends a message before the result; for the worker.  Waits until there is
-  // room for it; CANCELLED if the caller is gone or the job was stopped.
-  absl::Status Send(Response response) {
+  // room for it; CANCELLED if the caller is gone or the job was stopped.  Leaves
+  // an older message in its place, whose memory can be filled again.
+  absl::Status Send(Response& response) {
     std::unique_lock lock(mutex_);
     const auto room = [this] { return broken_ || !queued_; };
     const bool waited = changed_.wait(lock, run_->stop_token(), room);
     if (broken_ || !waited) {
       return Error(Reason::kCancelled, "stream", "the caller is gone or does not read");
     }
-    queued_ = std::move(response);
+    next_.Swap(&response);
+    queued_ = true;
     Pump();
     return absl::OkStatus();
   }
@@ -144,7 +146,7 @@ class JobReactor : public Base,
   bool cancelled() const { return context_ != nullptr && context_->IsCancelled(); }
   void Break() {
     broken_ = true;
-    queued_.reset();
+    queued_ = false;
     if (run_ != nullptr) run_->RequestStop();
   }
 
@@ -159,7 +161,8 @@ class JobReactor : public Base,
   void Pump() {
     if (writing_ || finished_) return;
     if (queued_) {
-      message_ = *std::exchange(queued_, std::nullopt);
+      queued_ = false;
+      message_.Swap(&next_);
       writing_ = true;
       last_write_ = Clock::now();
       this->StartWrite(&message_);
@@ -181,11 +184,12 @@ class JobReactor : public Base,
   grpc::CallbackServerContext* context_;  // null once gRPC is done
   std::shared_ptr<JobReactor> self_;      // until gRPC is done
   Response message_;                      // being written
-  std::optional<Response> queued_;        // to be written next
+  Response next_;                         // to be written next, where queued_
   std::optional<absl::StatusOr<Response>> outcome_;
   Progress latest_;
   Clock::time_point last_write_ = Clock::now();
   bool reports_progress_ = true;
+  bool queued_ = false;
   bool writing_ = false;
   bool broken_ = false;
   bool finished_ = false;

@@ -1,6 +1,9 @@
 #include "storage/memory_storage.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -9,6 +12,29 @@
 #include "storage/relative_name.h"
 
 namespace linchpin {
+namespace {
+
+constexpr size_t kMapped = size_t{4} << 20;  // from this size on
+
+}  // namespace
+
+ZeroedBytes::ZeroedBytes(size_t size) : capacity_(size), size_(size) {
+  void* memory = capacity_ < kMapped ? std::calloc(std::max<size_t>(capacity_, 1), 1)
+                                     : mmap(nullptr, capacity_, PROT_READ | PROT_WRITE,
+                                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == nullptr || memory == MAP_FAILED) throw std::bad_alloc();
+  // A fault for every 2 MiB and not for every 4 KiB, where the system does that.
+  if (capacity_ >= kMapped) madvise(memory, capacity_, MADV_HUGEPAGE);
+  data_ = static_cast<std::byte*>(memory);
+}
+
+ZeroedBytes::~ZeroedBytes() {
+  if (capacity_ < kMapped) {
+    std::free(data_);
+  } else {
+    munmap(data_, capacity_);
+  }
+}
 
 // Shared with the outputs, which may outlive a moved storage.
 struct MemoryStorage::Files {
@@ -83,7 +109,7 @@ Bytes Allocate(uint64_t size) {
   constexpr uint64_t kMost = uint64_t{1} << 40;
   if (size > kMost) return nullptr;
   try {
-    return std::make_shared<MemoryStorage::Vector>(size);
+    return std::make_shared<ZeroedBytes>(size);
   } catch (const std::bad_alloc&) {
     return nullptr;
   }

@@ -1,50 +1,50 @@
 // Storage in memory: for artifacts that arrive and leave as bytes, and for tests.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "storage/storage.h"
 
 namespace linchpin {
 
-// Gives zeros that take memory only once they are touched, so that a file that is
-// announced costs what has arrived of it.  For vectors that never grow.
-template <class T>
-struct ZeroPages {
-  using value_type = T;
-  ZeroPages() = default;
-  template <class U>
-  explicit ZeroPages(const ZeroPages<U>& /*other*/) {}
+// Bytes that begin as zeros and take memory only where they were touched, so that
+// a file that is announced costs what has arrived of it.  Large ones go back to
+// the system with the last owner.
+class ZeroedBytes {
+ public:
+  // std::bad_alloc where there is no such room.
+  explicit ZeroedBytes(size_t size);
+  ~ZeroedBytes();
+  ZeroedBytes(const ZeroedBytes&) = delete;
+  ZeroedBytes& operator=(const ZeroedBytes&) = delete;
 
-  T* allocate(size_t count) {
-    void* const memory = std::calloc(count, sizeof(T));
-    if (memory == nullptr) throw std::bad_alloc();
-    return static_cast<T*>(memory);
+  std::byte* data() { return data_; }
+  const std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+  std::byte& operator[](size_t i) { return data_[i]; }
+  std::byte operator[](size_t i) const { return data_[i]; }
+  void Shrink(size_t size) { size_ = std::min(size, size_); }
+  friend bool operator==(const ZeroedBytes& a, const ZeroedBytes& b) {
+    return std::equal(a.data_, a.data_ + a.size_, b.data_, b.data_ + b.size_);
   }
-  void deallocate(T* memory, size_t /*count*/) { std::free(memory); }
-  template <class U>
-  void construct(U* /*zero*/) {}
-  template <class U, class... Arguments>
-  void construct(U* place, Arguments&&... arguments) {
-    new (place) U(std::forward<Arguments>(arguments)...);
-  }
-  friend bool operator==(const ZeroPages&, const ZeroPages&) { return true; }
+
+ private:
+  const size_t capacity_;
+  size_t size_;
+  std::byte* data_;
 };
 
 // Paths are plain keys; a directory exists where a key lies below it.  Bytes
 // handed in or out must not be resized while a file is open on them.
 class MemoryStorage : public Storage {
  public:
-  using Vector = std::vector<std::byte, ZeroPages<std::byte>>;
-  using Bytes = std::shared_ptr<Vector>;
+  using Bytes = std::shared_ptr<ZeroedBytes>;
 
   MemoryStorage();
 

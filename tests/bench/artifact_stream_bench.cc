@@ -104,11 +104,10 @@ void SendFile(grpc::ClientReaderWriter<Request, Response>& stream, uint64_t byte
   Sha256 sha;
   const std::string data(kChunk, 'w');
   for (uint64_t offset = 0; offset < bytes; offset += kChunk) {
-    Request chunk;
-    chunk.mutable_chunk()->set_offset(offset);
-    chunk.mutable_chunk()->set_data(data);
+    message.mutable_chunk()->set_offset(offset);
+    message.mutable_chunk()->set_data(data);
     if (digest) sha.Update({reinterpret_cast<const std::byte*>(data.data()), data.size()});
-    stream.Write(chunk);
+    stream.Write(message);
   }
   message.mutable_end()->set_sha256(sha.Hex());
   stream.Write(message);

@@ -230,7 +230,8 @@ def test_every_value_of_the_full_file_arrives(render):
     assert container["livenessProbe"]["failureThreshold"] == 6
     assert {m["mountPath"]: m.get("subPath") for m in container["volumeMounts"]} == {
         "/run/linchpin": None, "/tmp": None, "/out": "small", "/in": "llama",
-        "/etc/linchpin/tls": None}
+        "/etc/linchpin/tls": None, "/etc/linchpin/policy": None, "/etc/linchpin/tokens": None,
+        "/etc/linchpin/storage-ca": None}
     metadata = deployment["spec"]["template"]["metadata"]
     assert metadata["annotations"]["a.example/c"] == "d" and metadata["labels"]["tier"] == "batch"
     assert pod["nodeSelector"] == {"disk": "fast"} and pod["priorityClassName"] == "batch"
@@ -249,14 +250,51 @@ def test_optional_objects_of_the_full_file(render):
     assert documents["ServiceMonitor"]["spec"]["endpoints"] == [
         {"port": "metrics", "path": "/metrics", "interval": "15s"}]
     policy = documents["NetworkPolicy"]["spec"]
-    assert policy["egress"] == []
+    assert policy["egress"] == [{"to": [{"namespaceSelector": {"matchLabels": {"name": "storage"}}}],
+                                 "ports": [{"port": 9000}]}]
     assert [(rule["from"], rule["ports"][0]["port"]) for rule in policy["ingress"]] == [
         ([{"namespaceSelector": {"matchLabels": {"team": "models"}}}], "grpc"),
         ([{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}], "metrics")]
 
 
-def test_network_policy_lets_the_namespace_in_by_default(render):
+def test_identity_and_stores_of_the_full_file(render):
+    documents = render(CHART / "ci/full-values.yaml")
+    container, volumes = server_of(documents), volumes_of(pod_of(documents))
+    for argument in (
+            "--tls-client-names=spiffe://example/trainer", "--tls-client-names=trainer.models.svc",
+            "--policy=/etc/linchpin/policy/policy.json", "--token-keys=/etc/linchpin/tokens/jwks.json",
+            "--token-issuer=https://issuer.example", "--token-audience=linchpin",
+            "--read-prefix=hf://meta-llama", "--read-prefix=s3://checkpoints",
+            "--write-prefix=s3://compressed/llama", "--s3-endpoint=https://minio.storage:9000",
+            "--s3-region=eu-west-1", "--hub-endpoint=https://hub.example", "--allow-address=10.0.0.0/8",
+            "--storage-ca=/etc/linchpin/storage-ca/ca.crt", "--scratch-dir=/tmp", "--max-scratch=8Gi",
+            "--push-metrics=http://pushgateway.monitoring:9091", "--idle-seconds=30"):
+        assert argument in container["args"]
+    assert container["envFrom"] == [{"secretRef": {"name": "squeeze-s3"}}]
+    assert {name: volumes[name]["configMap"]["name"] for name in ("policy", "tokens", "storage-ca")} == {
+        "policy": "squeeze-policy", "tokens": "squeeze-keys", "storage-ca": "squeeze-authorities"}
+
+
+def test_nothing_of_identity_and_stores_by_default(render):
+    documents = render(TLS)
+    flags = {argument.split("=")[0] for argument in server_of(documents)["args"]}
+    assert not flags & {"--policy", "--token-keys", "--token-issuer", "--read-prefix", "--write-prefix",
+                        "--s3-endpoint", "--allow-address", "--storage-ca", "--scratch-dir",
+                        "--max-scratch", "--push-metrics", "--tls-client-names"}
+    assert "envFrom" not in server_of(documents)
+    assert set(volumes_of(pod_of(documents))) == {"run", "tmp", "output", "tls"}
+
+
+def test_tokens_need_an_issuer_and_an_audience(render):
+    for lacking in ("issuer", "audience"):
+        tokens = {"configMap": "keys", "issuer": "i", "audience": "a"} | {lacking: ""}
+        result = render({**TLS, "identity": {"tokens": tokens}}, check=False)
+        assert result.returncode != 0 and f"identity.tokens.{lacking} is required" in result.stderr
+
+
+def test_network_policy_lets_the_namespace_in_and_nothing_out_by_default(render):
     policy = render({**TLS, "networkPolicy": {"enabled": True}})["NetworkPolicy"]["spec"]
+    assert not policy["egress"]
     assert [rule["from"] for rule in policy["ingress"]] == [[{"podSelector": {}}]] * 2
 
 
@@ -306,6 +344,11 @@ def test_long_names_stay_within_dns(render):
     ({"output": {"mountPath": "/a:b"}}, "mountPath"),
     ({"models": {"subPath": "../etc"}}, "subPath"),
     ({"scratch": {"sizeLimit": "much"}}, "sizeLimit"),
+    ({"scratch": {"sizeLimit": "1.5Gi"}}, "sizeLimit"),
+    ({"storage": {"readPrefixes": "s3://a"}}, "readPrefixes"),
+    ({"storage": {"s3Endpoint": "minio:9000"}}, "s3Endpoint"),
+    ({"identity": {"policy": "x"}}, "policy"),
+    ({"metrics": {"pushGateway": "gateway"}}, "pushGateway"),
     ({"podDisruptionBudget": {"maxUnavailable": "half"}}, "maxUnavailable"),
     ({"podLabels": {"a": 1}}, "podLabels"),
     ({"resources": {"limit": {}}}, "limit"),
@@ -366,5 +409,5 @@ def test_arguments_are_options_of_the_server(render):
     options = (ROOT / "server/option_table.cc").read_text()
     for path in VALUE_FILES:
         for argument in server_of(render(path))["args"]:
-            flag = re.match(r"--[a-z-]+", argument).group(0)
+            flag = re.match(r"--[a-z0-9-]+", argument).group(0)
             assert f'", "{flag[2:]}", "' in options, f"{flag} is no option of the server"

@@ -50,7 +50,7 @@ std::string RawSafetensors(uint64_t claimed_length, std::string_view json, std::
 }
 
 MemoryStorage::Bytes ToBytes(std::string_view text) {
-  auto bytes = std::make_shared<MemoryStorage::Vector>(text.size());
+  auto bytes = std::make_shared<ZeroedBytes>(text.size());
   for (size_t i = 0; i < text.size(); ++i) (*bytes)[i] = static_cast<std::byte>(text[i]);
   return bytes;
 }

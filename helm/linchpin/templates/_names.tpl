@@ -71,3 +71,10 @@ exec:
 periodSeconds: {{ .Values.probes.periodSeconds }}
 timeoutSeconds: {{ .Values.probes.timeoutSeconds }}
 {{- end -}}
+
+{{/* The ConfigMaps that may be mounted, by the names of their folders in /etc/linchpin. */}}
+{{- define "linchpin.configMaps" -}}
+policy: {{ .Values.identity.policyConfigMap | quote }}
+tokens: {{ .Values.identity.tokens.configMap | quote }}
+storage-ca: {{ .Values.storage.caConfigMap | quote }}
+{{- end }}

@@ -22,7 +22,7 @@ TEST(MemoryStorage, HandsOutWhatWasPut) {
 TEST(MemoryStorage, RemovedMemoryIsReturnedAtOnce) {
   MemoryStorage storage;
   storage.Put("a", ToBytes("abc"));
-  const std::weak_ptr<MemoryStorage::Vector> watch = storage.Get("a");
+  const std::weak_ptr<ZeroedBytes> watch = storage.Get("a");
   EXPECT_FALSE(watch.expired());
   storage.Remove("a");
   EXPECT_TRUE(watch.expired());
@@ -47,7 +47,7 @@ TEST(MemoryStorage, NoticesAFileThatShrank) {
   storage.Put("a", bytes);
   const auto file = storage.Open("a");
   ASSERT_TRUE(file.ok());
-  bytes->resize(1);
+  bytes->Shrink(1);
   std::byte first;
   EXPECT_EQ(ReasonOf((*file)->CheckUnchanged()), Reason::kSourceChanged);
   EXPECT_EQ(ReasonOf((*file)->ReadAt(0, absl::MakeSpan(&first, 1))), Reason::kSourceChanged);

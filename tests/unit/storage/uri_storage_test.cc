@@ -20,7 +20,7 @@ class UriStorageTest : public ::testing::Test {
   void SetUp() override {
     directory_.Write("a.txt", "local");
     for (const char* path : {"s3://bucket/read/a.txt", "s3://bucket/secret/a.txt"}) {
-      memory_->Put(path, std::make_shared<MemoryStorage::Vector>(3));
+      memory_->Put(path, std::make_shared<ZeroedBytes>(3));
     }
   }
   absl::StatusOr<std::unique_ptr<UriStorage>> Create(const UriPrefixes& prefixes) {

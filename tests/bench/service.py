@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""What the service itself costs, each figure beside what it is to be held against, in one run:
+
+    service.py [--calls 300] [--mib 256]
+
+  small plan, refusal, health     p50 and p99 of one caller, in ms, on a gRPC channel from Python
+  tiny model                      compressions and detections per second, one and two callers
+  S3                              a source and a destination on s3rver: what boto3 takes to read and write the
+                                  same bytes, and what a job takes that reads, or writes, little else
+
+The programs are those of conftest.binaries().
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import boto3
+import grpc
+from botocore.config import Config
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from conftest import ROOT, CommandLine, Server  # noqa: E402  (the path comes first)
+from support.foreign_client import CHUNK, ForeignClient  # noqa: E402
+
+KEYS = {"AWS_ACCESS_KEY_ID": "S3RVER", "AWS_SECRET_ACCESS_KEY": "S3RVER"}
+
+
+def latencies(call, count):
+    seconds = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begin)
+    seconds.sort()
+    return seconds
+
+
+def say(name, seconds):
+    p50, p99 = (seconds[int(len(seconds) * part)] * 1e3 for part in (0.5, 0.99))
+    print(f"{name:28} p50 {p50:7.2f} ms   p99 {p99:7.2f} ms   ({len(seconds)} calls)", flush=True)
+
+
+def bench_calls(place, model, count):
+    server = Server(place / "calls.log", "--read-root", "/", "--write-root", place, "--slots", "1")
+    with ForeignClient(server.endpoint) as client, ForeignClient(server.endpoint) as holder:
+        health = health_pb2_grpc.HealthStub(client.channel)
+        check = latencies(lambda: health.Check(health_pb2.HealthCheckRequest()), count)
+        plan = latencies(lambda: client.call("PlanCompression", source=str(model)), count)
+        stop = threading.Event()
+
+        def stalled():
+            yield {"options": {}}
+            yield {"file": {"name": "a", "size": CHUNK}}
+            stop.wait(60)
+
+        held = holder.upload(stalled())
+        while not server.metrics()['linchpin_jobs_in_progress{kind="artifact"}']:
+            time.sleep(0.01)
+
+        def refused():
+            try:
+                client.call("DetectSuperWeights", source=str(model))
+                raise AssertionError("it was not refused")
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+        refusal = latencies(refused, count)
+        stop.set()
+        held.cancel()
+    server.stop()
+    say("health (for comparison)", check)
+    say("plan of a small model", plan)
+    say("refusal", refusal)
+
+
+def bench_jobs(place, model, count):
+    server = Server(place / "jobs.log", "--read-root", "/", "--write-root", place, "--slots", "2")
+
+    def run(caller, kind):
+        with ForeignClient(server.endpoint) as client:
+            for _ in range(count // 20):
+                if kind == "detect":
+                    client.call("DetectSuperWeights", source=str(model))
+                else:
+                    client.call("CompressModel", source=str(model), overwrite=True,
+                                destination=str(place / f"out-{caller}"))
+
+    for kind in ("detect", "compress"):
+        for callers in (1, 2):
+            begin = time.perf_counter()
+            with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+                list(pool.map(lambda caller, kind=kind: run(caller, kind), range(callers)))
+            rate = callers * (count // 20) / (time.perf_counter() - begin)
+            print(f"{kind} a tiny model, {callers} caller(s) {rate:7.1f} jobs/s", flush=True)
+    server.stop()
+
+
+def start_s3rver(place):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        ["node", ROOT / "tests/support/start_s3rver.cjs", place / "s3", str(port)],
+        env={**os.environ, "NODE_PATH": str(ROOT / "build/s3rver/node_modules")})
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return process, f"http://127.0.0.1:{port}"
+        time.sleep(0.1)
+
+
+def timed(work):
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def bench_s3(place, mib):
+    os.environ.update(KEYS)
+    process, endpoint = start_s3rver(place)
+    s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1",
+                      config=Config(s3={"addressing_style": "path"}))
+    subprocess.run([sys.executable, str(ROOT / "tests/bench/make_checkpoint.py"), str(place / "big"),
+                    "--layers", str(max(2, mib // 32)), "--hidden", "1024", "--intermediate", "4096",
+                    "--vocab", "1000", "--heads", "8", "--kv-heads", "2"],
+                   check=True, capture_output=True)
+    files = sorted((place / "big").iterdir())
+    size = sum(path.stat().st_size for path in files) / 2**20
+    put = timed(lambda: [s3.upload_file(str(path), "models", f"big/{path.name}") for path in files])
+    get = timed(lambda: [s3.download_file("models", f"big/{path.name}", str(place / "back"))
+                         for path in files])
+    server = Server(place / "s3.log", "--read-root", "/", "--write-root", place, "--s3-endpoint", endpoint,
+                    "--write-prefix", "s3://models")
+    call = CommandLine("--quiet", "--endpoint", server.endpoint)
+    local, remote = str(place / "big"), "s3://models/big"
+
+    def compress(source, destination):
+        return timed(lambda: call("compress", source, destination, "--scale", "minmax"))
+
+    compress(local, place / "warm")
+    disk = compress(local, place / "out")
+    reading = compress(remote, place / "out-read") - disk
+    writing = compress(local, "s3://models/out") - disk
+    out = sum(path.stat().st_size for path in (place / "out").iterdir()) / 2**20
+    print(f"S3, {size:.0f} MiB in, {out:.0f} MiB out: boto3 reads {size / get:.0f} MiB/s, writes "
+          f"{size / put:.0f} MiB/s; a compression takes {disk:.1f} s from disk to disk,\n    "
+          f"{reading:+.1f} s with its source in S3 (read twice: {2 * size / max(reading, 0.01):.0f} MiB/s),\n    "
+          f"{writing:+.1f} s with its destination in S3 ({out / max(writing, 0.01):.0f} MiB/s)")
+    server.stop()
+    process.kill()
+    process.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calls", type=int, default=300)
+    parser.add_argument("--mib", type=int, default=256)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        place = pathlib.Path(name)
+        CommandLine("--quiet")("demo-model", place / "model")
+        bench_calls(place, place / "model", options.calls)
+        bench_jobs(place, place / "model", options.calls)
+        bench_s3(place, options.mib)
+
+
+if __name__ == "__main__":
+    main()
