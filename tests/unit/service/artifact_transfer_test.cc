@@ -21,7 +21,7 @@ class ScriptedChannel : public ArtifactChannel {
     requests.pop_front();
     return next;
   }
-  absl::Status Write(v1::CompressArtifactResponse message) override {
+  absl::Status Write(v1::CompressArtifactResponse& message) override {
     if (static_cast<int>(responses.size()) == gone_after) {
       return Error(Reason::kCancelled, "stream", "the caller is gone");
     }
