@@ -8,6 +8,7 @@ import json
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from support.quantized_models import dense, loss_in_transformers, tensors_of
 
@@ -46,6 +47,37 @@ def test_consumers_read_what_we_wrote(linchpin, shared, tmp_path, family, scheme
     bound = 0.005 * ours if scheme in ("w8a8", "fp8") else 1e-3
     assert theirs == pytest.approx(ours, abs=bound)
     assert linchpin.run("verify", out).code == 0
+
+
+GROUPS = ["32", "64", "128", "channel"]
+# Of the models that were trained: every group, symmetric and not, and what keeps a super weight.
+TRAINED = {
+    **{f"w4a16 {g}": ["--group-size", g] for g in GROUPS},
+    **{f"asymmetric {g}": ["--asymmetric", "--group-size", g] for g in GROUPS},
+    **{f"w8a16 {g}": ["--scheme", "w8a16", "--group-size", g] for g in GROUPS},
+    **{f"preserve {p}": ["--preserve", p] for p in ("scale", "none")},
+    "w8a8": ["--scheme", "w8a8"], "fp8": ["--scheme", "fp8"],
+}
+SMOLLM2 = ["w4a16 64"]
+
+
+@pytest.mark.parametrize("model, scheme", [
+    *(("tinystories", scheme) for scheme in TRAINED), *(("smollm2", scheme) for scheme in SMOLLM2)])
+def test_consumers_read_trained_models(linchpin, shared, smollm2, tmp_path, model, scheme):
+    """Against the dense model that we write of the same weights: what is compared for schemes that
+    round activations is that model with the consumer's rounding, so the bound is wider."""
+    source = smollm2("bf16") if model == "smollm2" else shared / "models/tinystories-656k/bf16"
+    text = (shared / "text/tinystories_sample_cs336.txt").read_text()[:400]
+    encoder = Tokenizer.from_file(str(source / "tokenizer.json"))
+    ids = [1] + encoder.encode(text, add_special_tokens=False).ids[:63]
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(json.dumps([ids]))
+    linchpin("compress", source, tmp_path / "out", *TRAINED[scheme])
+    reference = dense(source, tmp_path / "out", tmp_path / "dense")
+    ours = linchpin("--json", "evaluate", reference, "--tokens", tokens).json["loss"]
+    theirs = loss_in_transformers(tmp_path / "out", ids, unpack=scheme.startswith("asymmetric"))
+    print(f"{model}, {scheme}: ours {ours:.4f}, transformers {theirs:.4f}")
+    assert theirs == pytest.approx(ours, abs=0.05 if scheme in ("w8a8", "fp8") else 1e-3)
 
 
 def test_w8a8_is_what_llm_compressor_writes(linchpin, shared, tmp_path):
