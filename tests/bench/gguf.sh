@@ -23,7 +23,7 @@ measure() { "$python" -B tests/bench/measure.py --runs "${RUNS:-3}" --bytes "$by
 
 printf '%s, %d MB, %s, %d cores\n\n' "$file" $((bytes / 1000000)) \
   "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2 | xargs)" "$(nproc)"
-printf '%-44s%11s %12s\n' "" "wall" "peak memory"
+printf '%-44s%11s %11s %12s\n' "" "wall" "processor" "peak memory"
 measure "cat FILE > /dev/null" bash -c "cat '$file' > /dev/null"
 measure "linchpin detect" "$bin/linchpin" --quiet detect "$file"
 for scheme in ${SCHEMES:-q4_1 q4_0 q8_0 q4_k}; do

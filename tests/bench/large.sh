@@ -12,7 +12,7 @@ bin=${LINCHPIN_BIN:-build/release/bin}
 python=$([ -x build/venv/bin/python ] && echo build/venv/bin/python || echo python3)
 mkdir -p "$bench"
 
-printf '%-44s%11s %12s\n' "" "wall" "peak memory"
+printf '%-44s%11s %11s %12s\n' "" "wall" "processor" "peak memory"
 for layers in 2 60; do
   model=$bench/sparse-$layers
   rm -rf "$model"

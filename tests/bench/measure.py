@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Runs a command some times and prints one row: name, best wall time, peak memory.
+"""Runs a command some times and prints one row: name, best wall time, its processor time, peak memory.
 
     measure.py [--runs N] [--before COMMAND] [--bytes N] NAME COMMAND...
 
 Peak memory is the largest sum, over the command and all processes that it started (a private server
 counts), of their resident sets, looked at every 20 ms; file pages that a process maps count too.
---before runs untimed ahead of every run; --bytes adds a column of GB/s.
+Processor time is that of the command and of what it waited for, in the quickest run: other programs on
+the machine lengthen it far less than the wall time.  --before runs untimed ahead of every run; --bytes adds a column of GB/s.
 """
 
 import argparse
 import pathlib
+import resource
 import subprocess
 import sys
 import threading
@@ -43,9 +45,10 @@ def tree_memory(root):
 
 
 def run(command):
-    """(seconds, peak bytes) of one run; ends the program if it fails."""
+    """(seconds, processor seconds, peak bytes) of one run; ends the program if it fails."""
     peak = 0
     ended = threading.Event()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.monotonic()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True) as process:
@@ -61,7 +64,9 @@ def run(command):
         watcher.join()
     if process.returncode != 0:
         sys.exit(f"{command}: exit {process.returncode}\n{out}{err}")
-    return seconds, peak
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, used, peak
 
 
 def main():
@@ -76,10 +81,10 @@ def main():
     for _ in range(options.runs):
         subprocess.run(options.before, shell=True, check=True)
         results.append(run(options.command))
-    seconds = min(result[0] for result in results)
-    peak = max(result[1] for result in results)
+    seconds, used, _ = min(results)
+    peak = max(result[2] for result in results)
     rate = f"{options.bytes / seconds / 1e9:8.2f} GB/s" if options.bytes else ""
-    print(f"{options.name:<44}{seconds:9.2f} s {peak / 1e6:9.0f} MB {rate}", flush=True)
+    print(f"{options.name:<44}{seconds:9.2f} s {used:9.2f} s {peak / 1e6:9.0f} MB {rate}", flush=True)
 
 
 if __name__ == "__main__":

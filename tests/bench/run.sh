@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Times detect and compress on a synthetic 2.2 GB checkpoint, beside reading it, a transformers script
-# with hooks, and llm-compressor.
+# Times detect and compress on a synthetic 2.2 GB checkpoint, beside reading it, writing as much as comes
+# out, a transformers script with hooks, and llm-compressor.
 #
 #   tests/bench/run.sh [MODEL]    MODEL: default build/bench/model, made if it is not there
 #
@@ -26,7 +26,7 @@ measure() { "$python" -B tests/bench/measure.py --runs "${RUNS:-3}" --bytes "$by
 
 printf '%s, %d MB of weights, %s, %d cores\n\n' "$model" $((bytes / 1000000)) \
   "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2 | xargs)" "$(nproc)"
-printf '%-44s%11s %12s\n' "" "wall" "peak memory"
+printf '%-44s%11s %11s %12s\n' "" "wall" "processor" "peak memory"
 measure "cat FILES > /dev/null" bash -c "cat '$model'/*.safetensors > /dev/null"
 measure "pread of every byte, with Python" \
   "$python" tests/bench/read_all.py "$(nproc)" "$model"/*.safetensors
@@ -41,8 +41,23 @@ done
 if "$python" -c "import torch, transformers" 2> /dev/null; then
   measure "transformers, bf16, hooks, with imports" "$python" tests/bench/hooks.py "$model"
 fi
-measure --before "rm -rf $bench/out" "linchpin compress" \
-  "$bin/linchpin" --quiet compress "$model" "$bench/out" --scheme w4a16
+compress() {  # NAME OPTIONS...
+  local name=$1
+  shift
+  measure --before "rm -rf $bench/out" "$name" "$bin/linchpin" --quiet compress "$model" "$bench/out" "$@"
+}
+compress "linchpin compress, w4a16, importance" --scheme w4a16
+for scheme in w8a16 w8a8 fp8; do
+  compress "linchpin compress, $scheme, signed" --scheme "$scheme" --scale signed
+done
+compress "linchpin compress, w4a16, signed" --scheme w4a16 --scale signed
+size=$(cat "$bench"/out/* | wc -c)
+rm -f "$bench/written"
+measure --before "rm -f $bench/written" "dd of as many bytes as that wrote" \
+  dd if=/dev/zero "of=$bench/written" bs=1M iflag=count_bytes "count=$size" status=none
+measure --before "rm -f $bench/written" "the same, flushed as an output is" \
+  dd if=/dev/zero "of=$bench/written" bs=1M iflag=count_bytes "count=$size" status=none conv=fsync
+rm -f "$bench/written"
 measure "linchpin verify" "$bin/linchpin" --quiet verify "$bench/out"
 rm -rf "$bench/out"
 
