@@ -58,7 +58,7 @@ TRAINED = {
     **{f"preserve {p}": ["--preserve", p] for p in ("scale", "none")},
     "w8a8": ["--scheme", "w8a8"], "fp8": ["--scheme", "fp8"],
 }
-SMOLLM2 = ["w4a16 64"]
+SMOLLM2 = ["w4a16 64", "w8a16 channel", "preserve scale", "fp8"]
 
 
 @pytest.mark.parametrize("model, scheme", [
