@@ -20,10 +20,16 @@ int OpenAt2(int directory, const char* name, const void* how, size_t size) {
   return static_cast<int>(syscall(SYS_openat2, directory, name, how, size));
 }
 
+int LinkFile(int fd, int directory, const char* name) {
+  // linkat(2) takes a descriptor itself from privileged processes only.
+  const std::string open_file = fmt::format("/proc/self/fd/{}", fd);
+  return linkat(AT_FDCWD, open_file.c_str(), directory, name, AT_SYMLINK_FOLLOW);
+}
+
 }  // namespace
 
 SystemCalls& TheSystemCalls() {
-  static SystemCalls calls{pread, pwrite, mkdirat, OpenAt2, fallocate, fsync, renameat2};
+  static SystemCalls calls{pread, pwrite, mkdirat, OpenAt2, fallocate, fsync, renameat2, LinkFile};
   return calls;
 }
 

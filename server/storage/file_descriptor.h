@@ -45,6 +45,7 @@ struct SystemCalls {
   int (*reserve)(int fd, int mode, off_t offset, off_t length);                  // fallocate
   int (*flush)(int fd);                                                          // fsync
   int (*rename)(int from, const char* old_name, int to, const char* new_name, unsigned flags);
+  int (*link)(int fd, int directory, const char* name);  // a second name for an open file
 };
 SystemCalls& TheSystemCalls();
 

@@ -133,7 +133,7 @@ absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalOutputDirectory::Create(Fi
   }
   std::unique_ptr<LocalOutputDirectory> output(
       new LocalOutputDirectory(std::move(parent), std::move(name), std::move(path), options));
-  output->RemoveStale();
+  RemoveStale(output->parent_.get(), output->name_, kStaleSeconds);
   RETURN_IF_ERROR(output->MakeTemporary());
   return output;
 }
@@ -158,21 +158,21 @@ absl::Status LocalOutputDirectory::MakeTemporary() {
   return Error(Reason::kStorageFailed, path_, "found no free temporary name beside it");
 }
 
-void LocalOutputDirectory::RemoveStale() const {
-  const int fd = openat(parent_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+void LocalOutputDirectory::RemoveStale(int parent, const std::string& of, time_t seconds) {
+  const int fd = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR* const stream = fd < 0 ? nullptr : fdopendir(fd);
   if (stream == nullptr) {
     if (fd >= 0) close(fd);
     return;
   }
-  const std::string prefix = TemporaryPrefix(name_);
+  const std::string prefix = TemporaryPrefix(of);
   while (const dirent* entry = readdir(stream)) {
     const std::string name = entry->d_name;
     if (!name.starts_with(prefix) || name.size() != prefix.size() + kSuffixLength) continue;
     const FileDescriptor stale = OpenWithin(fd, name, O_RDONLY | O_DIRECTORY, kResolve);
     struct stat info;
     if (!stale.valid() || fstat(stale.get(), &info) != 0 ||
-        time(nullptr) - info.st_mtime < kStaleSeconds) {
+        time(nullptr) - info.st_mtime < seconds) {
       continue;
     }
     if (flock(stale.get(), LOCK_EX | LOCK_NB) == 0) RemoveTree(fd, name);
@@ -194,21 +194,59 @@ absl::Status LocalOutputDirectory::MakeFolders(std::string_view name) {
   return absl::OkStatus();
 }
 
+absl::Status LocalOutputDirectory::Claim(std::string_view name) {
+  RETURN_IF_ERROR(CheckRelativeName(name));
+  const std::lock_guard lock(mutex_);
+  RETURN_IF_ERROR(MakeFolders(name));
+  if (files_.emplace(name).second) return absl::OkStatus();
+  return AlreadyExists(fmt::format("{}/{}", path_, name));
+}
+
 absl::StatusOr<std::unique_ptr<WritableFile>> LocalOutputDirectory::CreateFile(
     std::string_view name, uint64_t size) {
-  RETURN_IF_ERROR(CheckRelativeName(name));
+  RETURN_IF_ERROR(Claim(name));
   const std::string path = fmt::format("{}/{}", path_, name);
   const std::string file_name(name);
-  {
-    const std::lock_guard lock(mutex_);
-    RETURN_IF_ERROR(MakeFolders(name));
-    if (!files_.insert(file_name).second) return AlreadyExists(path);
-  }
   FileDescriptor fd =
       OpenWithin(temporary_.get(), file_name, O_RDWR | O_CREAT | O_EXCL, kResolve, 0666);
   if (!fd.valid()) return SystemError(path, "create", errno);
   RETURN_IF_ERROR(Reserve(fd.get(), path, size));
   return std::make_unique<LocalWritableFile>(std::move(fd), path, size);
+}
+
+absl::Status LocalOutputDirectory::TakeFile(std::string_view name, const ReadableFile& from,
+                                            const RunContext& context) {
+  const auto* const local = dynamic_cast<const LocalFile*>(&from);
+  if (local == nullptr) return OutputDirectory::TakeFile(name, from, context);
+  RETURN_IF_ERROR(Claim(name));
+  if (TheSystemCalls().link(local->descriptor(), temporary_.get(), std::string(name).c_str()) ==
+      0) {
+    return absl::OkStatus();
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    files_.erase(std::string(name));
+  }
+  return OutputDirectory::TakeFile(name, from, context);
+}
+
+absl::Status LocalOutputDirectory::Remove(const FileDescriptor& parent, const std::string& name,
+                                          const std::string& path) {
+  RemoveStale(parent.get(), name, 0);
+  if (!Exists(parent.get(), name)) {
+    return Error(Reason::kSourceNotFound, path, "no such directory");
+  }
+  if (!IsPlainDirectory(parent.get(), name)) {
+    return Error(Reason::kPathNotAllowed, path, "not a directory");
+  }
+  // Under a name that counts as left behind, should this be cut short.
+  const std::string away = TemporaryPrefix(name) + RandomSuffix();
+  if (TheSystemCalls().rename(parent.get(), name.c_str(), parent.get(), away.c_str(),
+                              RENAME_NOREPLACE) != 0) {
+    return SystemError(path, "remove", errno);
+  }
+  RemoveTree(parent.get(), away);
+  return absl::OkStatus();
 }
 
 absl::Status LocalOutputDirectory::Flush() const {

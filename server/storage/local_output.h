@@ -2,6 +2,7 @@
 // destination that becomes the destination in one rename.
 #pragma once
 
+#include <ctime>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -12,6 +13,12 @@
 #include "storage/storage.h"
 
 namespace linchpin {
+
+// A file that was opened in a local file system.
+class LocalFile : public ReadableFile {
+ public:
+  virtual int descriptor() const = 0;
+};
 
 class LocalOutputDirectory : public OutputDirectory {
  public:
@@ -29,7 +36,14 @@ class LocalOutputDirectory : public OutputDirectory {
 
   absl::StatusOr<std::unique_ptr<WritableFile>> CreateFile(std::string_view name,
                                                            uint64_t size) override;
+  // As a hard link; copied from another file system, or where there are no links.
+  absl::Status TakeFile(std::string_view name, const ReadableFile& from,
+                        const RunContext& context) override;
   absl::Status Commit() override;
+  // Takes `name` away from the open directory `parent` at once, then removes it,
+  // and whatever processes that died left for it.
+  static absl::Status Remove(const FileDescriptor& parent, const std::string& name,
+                             const std::string& path);
 
  private:
   LocalOutputDirectory(FileDescriptor parent, std::string name, std::string path, Options options)
@@ -39,8 +53,11 @@ class LocalOutputDirectory : public OutputDirectory {
         options_(options) {}
 
   absl::Status MakeTemporary();
-  void RemoveStale() const;
+  // What processes that died left for `of` at least so long ago.
+  static void RemoveStale(int parent, const std::string& of, time_t seconds);
   absl::Status MakeFolders(std::string_view name);
+  // Takes `name` for a file of this output, and makes the folders that it lies in.
+  absl::Status Claim(std::string_view name);
   absl::Status Flush() const;
   absl::Status FlushParent() const;
   absl::Status Publish();

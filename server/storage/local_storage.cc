@@ -30,7 +30,7 @@ absl::Status NotRegular(std::string_view path, mode_t mode) {
                S_ISDIR(mode) ? "a directory, not a file" : "not a regular file");
 }
 
-class LocalReadableFile : public ReadableFile {
+class LocalReadableFile : public LocalFile {
  public:
   LocalReadableFile(FileDescriptor fd, std::string path, const struct stat& info)
       : fd_(std::move(fd)),
@@ -39,6 +39,7 @@ class LocalReadableFile : public ReadableFile {
         modified_(info.st_mtim) {}
 
   uint64_t size() const override { return size_; }
+  int descriptor() const override { return fd_.get(); }
 
   absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const override {
     return ReadFully(fd_.get(), path_, offset, out);
@@ -191,12 +192,11 @@ absl::StatusOr<bool> LocalStorage::IsDirectory(std::string_view path) const {
   return S_ISDIR(info.st_mode);
 }
 
-absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalStorage::CreateDirectory(
-    std::string_view path, bool overwrite) const {
-  ASSIGN_OR_RETURN(const std::string normal, NormalPath(path));
+absl::StatusOr<LocalStorage::Place> LocalStorage::PlaceOf(std::string_view path) const {
+  ASSIGN_OR_RETURN(std::string normal, NormalPath(path));
   const auto& roots = options_.write_roots;
   const size_t slash = normal.rfind('/');
-  const std::string name = normal.substr(slash + 1);
+  std::string name = normal.substr(slash + 1);
   if (name.empty() || std::find(roots.begin(), roots.end(), normal) != roots.end()) {
     return Error(Reason::kPathNotAllowed, path, "a root itself cannot be an output",
                  "name a directory beneath it");
@@ -209,8 +209,20 @@ absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalStorage::CreateDirectory(
                  "create it");
   }
   RETURN_IF_ERROR(parent.status());
-  return LocalOutputDirectory::Create(*std::move(parent), name, normal,
+  return Place{*std::move(parent), std::move(name), std::move(normal)};
+}
+
+absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalStorage::CreateDirectory(
+    std::string_view path, bool overwrite) const {
+  ASSIGN_OR_RETURN(Place place, PlaceOf(path));
+  return LocalOutputDirectory::Create(std::move(place.parent), std::move(place.name),
+                                      std::move(place.path),
                                       {.overwrite = overwrite, .durable = options_.durable});
+}
+
+absl::Status LocalStorage::RemoveDirectory(std::string_view path) const {
+  ASSIGN_OR_RETURN(const Place place, PlaceOf(path));
+  return LocalOutputDirectory::Remove(place.parent, place.name, place.path);
 }
 
 }  // namespace linchpin

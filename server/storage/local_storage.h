@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "storage/file_descriptor.h"
 #include "storage/storage.h"
 
 namespace linchpin {
@@ -42,8 +43,17 @@ class LocalStorage : public Storage {
   // The parent of `path` must exist.  With `overwrite` only a directory is replaced.
   absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(std::string_view path,
                                                                    bool overwrite) const override;
+  absl::Status RemoveDirectory(std::string_view path) const override;
 
  private:
+  // Where an output stands, or will.
+  struct Place {
+    FileDescriptor parent;
+    std::string name;
+    std::string path;
+  };
+  absl::StatusOr<Place> PlaceOf(std::string_view path) const;
+
   explicit LocalStorage(LocalStorageOptions options) : options_(std::move(options)) {}
 
   LocalStorageOptions options_;

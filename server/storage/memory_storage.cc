@@ -237,6 +237,14 @@ absl::StatusOr<bool> MemoryStorage::IsDirectory(std::string_view path) const {
   return NotFound(path);
 }
 
+absl::Status MemoryStorage::RemoveDirectory(std::string_view path) const {
+  const std::lock_guard lock(files_->mutex);
+  const std::string prefix = Below(Key(path));
+  const auto removed = std::erase_if(
+      files_->by_path, [&](const auto& file) { return file.first.starts_with(prefix); });
+  return removed > 0 ? absl::OkStatus() : NotFound(path);
+}
+
 absl::StatusOr<std::unique_ptr<OutputDirectory>> MemoryStorage::CreateDirectory(
     std::string_view path, bool overwrite) const {
   std::string key = Key(path);

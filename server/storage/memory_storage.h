@@ -60,6 +60,7 @@ class MemoryStorage : public Storage {
   absl::StatusOr<bool> IsDirectory(std::string_view path) const override;
   absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(std::string_view path,
                                                                    bool overwrite) const override;
+  absl::Status RemoveDirectory(std::string_view path) const override;
 
  private:
   struct Files;

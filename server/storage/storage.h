@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "base/run_context.h"
 
 namespace linchpin {
 
@@ -52,6 +53,11 @@ class OutputDirectory {
   // `name` is relative, may contain '/', never "..".  Thread-safe.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> CreateFile(std::string_view name,
                                                                    uint64_t size) = 0;
+  // Puts a file that the same store has already into the output as `name`, and
+  // leaves it where it is.  Its bytes are copied only where the store can do
+  // nothing better.
+  virtual absl::Status TakeFile(std::string_view name, const ReadableFile& from,
+                                const RunContext& context);
   // Flushes everything to the medium and renames.  OUTPUT_EXISTS if something
   // came to stand at the destination meanwhile and `overwrite` was not given.
   virtual absl::Status Commit() = 0;
@@ -78,6 +84,9 @@ class Storage {
   // Refuses with OUTPUT_EXISTS at once if `path` exists and `overwrite` is false.
   virtual absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(
       std::string_view path, bool overwrite) const = 0;
+  // Removes an output with all that it holds, hidden files too.  SOURCE_NOT_FOUND
+  // where there is none; FEATURE_UNSUPPORTED of a store that is only read.
+  virtual absl::Status RemoveDirectory(std::string_view path) const;
   // The same store for one job: what waits for a network ends with CANCELLED
   // within a second of a stop.  Null where nothing waits for long.
   virtual std::unique_ptr<Storage> UntilStopped(const std::stop_token& stop) const;

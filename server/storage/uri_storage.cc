@@ -84,6 +84,11 @@ absl::StatusOr<std::unique_ptr<OutputDirectory>> UriStorage::CreateDirectory(std
   return route.store->CreateDirectory(route.path, overwrite);
 }
 
+absl::Status UriStorage::RemoveDirectory(std::string_view path) const {
+  ASSIGN_OR_RETURN(const Route route, Find(path, write_));
+  return route.store->RemoveDirectory(route.path);
+}
+
 std::unique_ptr<Storage> UriStorage::UntilStopped(const std::stop_token& stop) const {
   Stores stores;
   for (const auto& [scheme, store] : stores_) {

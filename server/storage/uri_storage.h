@@ -39,6 +39,7 @@ class UriStorage : public Storage {
   std::string Canonical(std::string_view path) const override;
   absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(std::string_view path,
                                                                    bool overwrite) const override;
+  absl::Status RemoveDirectory(std::string_view path) const override;
   std::unique_ptr<Storage> UntilStopped(const std::stop_token& stop) const override;
 
   // The schemes that a prefix allows, and "file"; sorted.

@@ -102,9 +102,19 @@ absl::StatusOr<std::unique_ptr<OutputDirectory>> S3Output::Create(
   return output;
 }
 
+absl::Status S3Output::File::Publish(const S3Client& client, const Uri& place, bool create) const {
+  return data != nullptr ? data->Publish(client, place, create)
+                         : client.Copy(taken, taken_bytes, place, create);
+}
+
 S3Output::~S3Output() {
-  if (committed_) return;
-  for (const File& file : files_) file.data->Discard(cleaner_);
+  if (!committed_) DiscardAll();
+}
+
+void S3Output::DiscardAll() {
+  for (const File& file : files_) {
+    if (file.data != nullptr) file.data->Discard(cleaner_);
+  }
 }
 
 absl::Status S3Output::CheckFree() {
@@ -133,10 +143,23 @@ absl::StatusOr<std::unique_ptr<WritableFile>> S3Output::CreateFile(std::string_v
   RETURN_IF_ERROR(CheckRelativeName(name));
   const Uri stage = Below(directory_, fmt::format("{}{}/{}", kStagePrefix, id_, name));
   ASSIGN_OR_RETURN(const auto file, S3OutputFile::Create(client_, stage, size, cache_));
-  const std::lock_guard lock(mutex_);
-  if (!names_.insert(std::string(name)).second) return AlreadyExists(Below(directory_, name));
-  files_.push_back({std::string(name), file});
+  RETURN_IF_ERROR(Add({.name = std::string(name), .data = file}));
   return std::make_unique<S3WritableFile>(file);
+}
+
+absl::Status S3Output::TakeFile(std::string_view name, const ReadableFile& from,
+                                const RunContext& context) {
+  const auto* const object = dynamic_cast<const StoredObject*>(&from);
+  if (object == nullptr) return OutputDirectory::TakeFile(name, from, context);
+  RETURN_IF_ERROR(CheckRelativeName(name));
+  return Add({.name = std::string(name), .taken = object->uri(), .taken_bytes = object->size()});
+}
+
+absl::Status S3Output::Add(File file) {
+  const std::lock_guard lock(mutex_);
+  if (!names_.insert(file.name).second) return AlreadyExists(Below(directory_, file.name));
+  files_.push_back(std::move(file));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<bool> S3Output::Mark() {
@@ -167,17 +190,17 @@ absl::Status S3Output::PutInPlace(const S3Listing& before, std::set<std::string>
   std::mutex mutex;
   RETURN_IF_ERROR(ForEachIndex(kSideBySide, files_.size() - 1, [&](size_t i) {
     const File& file = files_[i];
-    if (!file.data->IsSmall()) {  // it may take its time: the mark is to stay young
+    if (!file.IsSmall()) {  // it may take its time: the mark is to stay young
       RETURN_IF_ERROR(client_.Put(Below(directory_, kCommitMark), BytesOf(id_), false));
     }
     {
       const std::lock_guard lock(mutex);
       placed.insert(file.name);
     }
-    return file.data->Publish(client_, Below(directory_, file.name), /*create=*/false);
+    return file.Publish(client_, Below(directory_, file.name), /*create=*/false);
   }));
   RETURN_IF_ERROR(RemoveOthers(before));
-  RETURN_IF_ERROR(last.data->Publish(client_, Below(directory_, last.name), /*create=*/true));
+  RETURN_IF_ERROR(last.Publish(client_, Below(directory_, last.name), /*create=*/true));
   placed.insert(last.name);
   return absl::OkStatus();
 }
@@ -185,8 +208,10 @@ absl::Status S3Output::PutInPlace(const S3Listing& before, std::set<std::string>
 absl::Status S3Output::Commit() {
   const std::lock_guard lock(mutex_);
   if (committed_) return Error(Reason::kInternal, directory_.Text(), "committed twice");
-  RETURN_IF_ERROR(ForEachIndex(kSideBySide, files_.size(),
-                               [this](size_t i) { return files_[i].data->Seal(); }));
+  RETURN_IF_ERROR(ForEachIndex(kSideBySide, files_.size(), [this](size_t i) {
+    const auto& data = files_[i].data;
+    return data == nullptr ? absl::OkStatus() : data->Seal();
+  }));
   ASSIGN_OR_RETURN(const bool left, Mark());
   const bool may_replace = overwrite_ || left;
   absl::StatusOr<S3Listing> before = ListDirectory(client_, directory_);
@@ -200,7 +225,7 @@ absl::Status S3Output::Commit() {
   if (status.ok()) status = client_.Delete(mark);
   if (status.ok()) {
     committed_ = true;
-    for (const File& file : files_) file.data->Discard(cleaner_);
+    DiscardAll();
     return status;
   }
   for (const std::string& name : placed) cleaner_.Delete(Below(directory_, name)).IgnoreError();

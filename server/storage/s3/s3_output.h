@@ -41,20 +41,32 @@ class S3Output : public OutputDirectory {
 
   absl::StatusOr<std::unique_ptr<WritableFile>> CreateFile(std::string_view name,
                                                            uint64_t size) override;
+  // An object of S3 is copied by the store, at the commit.
+  absl::Status TakeFile(std::string_view name, const ReadableFile& from,
+                        const RunContext& context) override;
   absl::Status Commit() override;
 
  private:
+  // Written here, or taken over.
   struct File {
     std::string name;
-    std::shared_ptr<S3OutputFile> data;
+    std::shared_ptr<S3OutputFile> data;  // null if taken
+    Uri taken;
+    uint64_t taken_bytes = 0;
+
+    bool IsSmall() const { return data != nullptr && data->IsSmall(); }
+    absl::Status Publish(const S3Client& client, const Uri& place, bool create) const;
   };
   S3Output(S3Client client, Uri directory, bool overwrite, std::shared_ptr<BlockCache> cache);
 
   absl::Status CheckFree();
+  // Adds a file; OUTPUT_EXISTS for a name that there is already.
+  absl::Status Add(File file);
   // Sets the commit mark; true if it was taken from a writer that died.
   absl::StatusOr<bool> Mark();
   absl::Status PutInPlace(const S3Listing& before, std::set<std::string>& placed);
   absl::Status RemoveOthers(const S3Listing& before);
+  void DiscardAll();
   void RemoveStale(const S3Listing& listing, SystemTime now) const;
 
   const S3Client client_;

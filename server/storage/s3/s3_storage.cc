@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/parallel.h"
 #include "base/status.h"
 #include "fmt/format.h"
 #include "storage/s3/s3_output.h"
@@ -11,6 +12,7 @@ namespace linchpin {
 namespace {
 
 constexpr size_t kMaxListingEntries = 100'000;
+constexpr int kSideBySide = 4;
 
 absl::Status NotFound(std::string_view path) {
   return Error(Reason::kSourceNotFound, path, "no such file or directory", "check the URI");
@@ -46,8 +48,7 @@ std::unique_ptr<ReadableFile> OpenObject(const S3Client& client, const Uri& uri,
     ASSIGN_OR_RETURN(const S3Object object, client.Head(uri));
     return object.version;
   };
-  return std::make_unique<RemoteFile>(client.http(), client.Request(uri, "GET"), version, ask,
-                                      std::move(cache));
+  return std::make_unique<StoredObject>(client, uri, version, ask, std::move(cache));
 }
 
 absl::StatusOr<S3Listing> ListDirectory(const S3Client& client, const Uri& directory,
@@ -124,6 +125,18 @@ absl::StatusOr<std::unique_ptr<OutputDirectory>> S3Storage::CreateDirectory(std:
                  "name a directory in it");
   }
   return S3Output::Create(client_, std::move(uri), overwrite, cache_);
+}
+
+absl::Status S3Storage::RemoveDirectory(std::string_view path) const {
+  ASSIGN_OR_RETURN(const Uri uri, ParseUri(path));
+  if (uri.path.empty()) {
+    return Error(Reason::kPathNotAllowed, path, "a bucket itself cannot be removed",
+                 "name a directory in it");
+  }
+  ASSIGN_OR_RETURN(const S3Listing listing, ListDirectory(client_, uri));
+  if (listing.objects.empty()) return NotFound(path);
+  return ForEachIndex(kSideBySide, listing.objects.size(),
+                      [&](size_t i) { return client_.Delete(Below(uri, listing.objects[i].key)); });
 }
 
 std::unique_ptr<Storage> S3Storage::UntilStopped(const std::stop_token& stop) const {

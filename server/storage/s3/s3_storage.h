@@ -25,6 +25,7 @@ class S3Storage : public Storage {
   absl::StatusOr<bool> IsDirectory(std::string_view path) const override;
   absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(std::string_view path,
                                                                    bool overwrite) const override;
+  absl::Status RemoveDirectory(std::string_view path) const override;
   std::unique_ptr<Storage> UntilStopped(const std::stop_token& stop) const override;
 
  private:
@@ -32,7 +33,21 @@ class S3Storage : public Storage {
   std::shared_ptr<BlockCache> cache_ = std::make_shared<BlockCache>();
 };
 
-// An object for reading, in the version that Head gave.
+// An object for reading.
+class StoredObject : public RemoteFile {
+ public:
+  StoredObject(const S3Client& client, Uri uri, FileVersion version, AskVersion ask,
+               std::shared_ptr<BlockCache> cache)
+      : RemoteFile(client.http(), client.Request(uri, "GET"), std::move(version), std::move(ask),
+                   std::move(cache)),
+        uri_(std::move(uri)) {}
+  const Uri& uri() const { return uri_; }
+
+ private:
+  const Uri uri_;
+};
+
+// In the version that Head gave.
 std::unique_ptr<ReadableFile> OpenObject(const S3Client& client, const Uri& uri,
                                          const FileVersion& version,
                                          std::shared_ptr<BlockCache> cache);

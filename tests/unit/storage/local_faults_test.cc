@@ -58,6 +58,9 @@ int Flush(int fd) { return Fails() ? -1 : real.flush(fd); }
 int Rename(int from, const char* old_name, int to, const char* new_name, unsigned flags) {
   return Fails() ? -1 : real.rename(from, old_name, to, new_name, flags);
 }
+int Link(int fd, int directory, const char* name) {
+  return Fails() ? -1 : real.link(fd, directory, name);
+}
 
 using Tree = std::map<std::string, std::string>;
 const Tree kOld = {{"old.txt", "old"}, {"config.json", "old"}};
@@ -67,7 +70,7 @@ class LocalFaultsTest : public ::testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
     fault = {};
-    TheSystemCalls() = {ReadAt, WriteAt, MakeDirectory, Create, Reserve, Flush, Rename};
+    TheSystemCalls() = {ReadAt, WriteAt, MakeDirectory, Create, Reserve, Flush, Rename, Link};
   }
   void TearDown() override { TheSystemCalls() = real; }
 

@@ -55,6 +55,55 @@ class LocalOutputTest : public ::testing::Test {
       *LocalStorage::Create({.write_roots = {directory_.path().string()}});
 };
 
+TEST_F(LocalOutputTest, TakesAFileAsAHardLink) {
+  directory_.Write("part/a.bin", "0123");
+  const auto output = Create("out");
+  ASSERT_TRUE(output.ok()) << output.status();
+  const auto file = storage_->Open(directory_ / "part/a.bin");
+  ASSERT_TRUE(file.ok());
+  ASSERT_TRUE((*output)->TakeFile("a.bin", **file, {}).ok());
+  ASSERT_TRUE((*output)->Commit().ok());
+  EXPECT_TRUE(fs::equivalent(directory_ / "out/a.bin", directory_ / "part/a.bin"));
+}
+
+TEST_F(LocalOutputTest, RemovingTakesAwayWhatDeadProcessesLeft) {
+  directory_.Write("out/a", "1");
+  LeaveBehind(".out.linchpin-abcdef", 0);
+  const auto alive = Create("out", true);
+  ASSERT_TRUE(alive.ok());
+  ASSERT_TRUE(storage_->RemoveDirectory(directory_ / "out").ok());
+  ASSERT_EQ(Names().size(), 1U) << "that of the living stays";
+  EXPECT_NE(Names()[0], ".out.linchpin-abcdef");
+}
+
+TEST_F(LocalOutputTest, CopiesWhereThereAreNoLinks) {
+  directory_.Write("part/a.bin", "0123");
+  const auto output = Create("out");
+  const auto file = storage_->Open(directory_ / "part/a.bin");
+  const auto real = TheSystemCalls().link;
+  TheSystemCalls().link = [](int, int, const char*) {
+    errno = EXDEV;
+    return -1;
+  };
+  const absl::Status status = (*output)->TakeFile("a.bin", **file, {});
+  TheSystemCalls().link = real;
+  ASSERT_TRUE(status.ok()) << status;
+  ASSERT_TRUE((*output)->Commit().ok());
+  EXPECT_FALSE(fs::equivalent(directory_ / "out/a.bin", directory_ / "part/a.bin"));
+  EXPECT_EQ(ReadText(*storage_, directory_ / "out/a.bin", 100).value_or(""), "0123");
+}
+
+TEST_F(LocalOutputTest, ACopyEndsWithTheJob) {
+  directory_.Write("part/a.bin", std::string(3 << 20, 'x'));
+  const auto output = Create("out");
+  const auto file = storage_->Open(directory_ / "part/a.bin");
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_EQ(
+      ReasonOf((*output)->OutputDirectory::TakeFile("a.bin", **file, {.stop = stop.get_token()})),
+      Reason::kCancelled);
+}
+
 TEST_F(LocalOutputTest, WorksInAHiddenDirectoryBesideTheDestination) {
   {
     const auto output = Create("out");

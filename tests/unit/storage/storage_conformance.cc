@@ -29,6 +29,42 @@ TEST_P(StorageConformance, OutputAppearsAtCommitAndNotBefore) {
   EXPECT_EQ(Read("out/config.json").value(), "{}");
 }
 
+TEST_P(StorageConformance, AnOutputTakesFilesOfTheSameStore) {
+  Put("part/a.bin", "0123456789");
+  Put("part/empty", "");
+  auto output = Create("out");
+  for (const char* name : {"a.bin", "empty"}) {
+    const auto file = storage().Open(Path(std::string("part/") + name));
+    ASSERT_TRUE(file.ok()) << file.status();
+    ASSERT_TRUE(output->TakeFile(std::string("sub/") + name, **file, {}).ok());
+    EXPECT_EQ(ReasonOf(output->TakeFile(std::string("sub/") + name, **file, {})),
+              Reason::kOutputExists);
+    EXPECT_EQ(ReasonOf(output->TakeFile("../x", **file, {})), Reason::kPathNotAllowed);
+  }
+  Write(*output, "config.json", "{}");
+  EXPECT_EQ(ReasonOf(storage().IsDirectory(Path("out")).status()), Reason::kSourceNotFound);
+  ASSERT_TRUE(output->Commit().ok());
+  EXPECT_EQ(Read("out/sub/a.bin").value(), "0123456789");
+  EXPECT_EQ(Read("out/sub/empty").value(), "");
+  EXPECT_EQ(Read("part/a.bin").value(), "0123456789") << "it stays where it was";
+  ASSERT_TRUE(storage().RemoveDirectory(Path("part")).ok());
+  EXPECT_EQ(Read("out/sub/a.bin").value(), "0123456789") << "and is not needed there";
+}
+
+TEST_P(StorageConformance, RemovesADirectoryWithAllThatItHolds) {
+  Put("d/a/b.bin", "x");
+  Put("d/.hidden", "x");
+  Put("dd", "x");
+  ASSERT_TRUE(storage().RemoveDirectory(Path("d")).ok());
+  EXPECT_EQ(ReasonOf(storage().IsDirectory(Path("d")).status()), Reason::kSourceNotFound);
+  EXPECT_EQ(ReasonOf(storage().RemoveDirectory(Path("d"))), Reason::kSourceNotFound);
+  EXPECT_EQ(Read("dd").value(), "x");
+  auto output = Create("d");
+  Write(*output, "new", "y");
+  ASSERT_TRUE(output->Commit().ok());
+  EXPECT_THAT(Names("d"), ElementsAre("new"));
+}
+
 TEST_P(StorageConformance, OutputThatIsNotCommittedLeavesNothing) {
   Put("present", "x");
   {
