@@ -119,6 +119,11 @@ grpc::Status Compress(const CallSettings& settings, const v1::CompressModelReque
   return CallStream(settings, &Stub::CompressModel, request, result);
 }
 
+grpc::Status Prepare(const CallSettings& settings, const v1::PrepareCompressionRequest& request,
+                     v1::PreparedCompression& result) {
+  return CallStream(settings, &Stub::PrepareCompression, request, result);
+}
+
 grpc::Status CompressShard(const CallSettings& settings, const v1::CompressShardRequest& request,
                            v1::ShardResult& result) {
   return CallStream(settings, &Stub::CompressShard, request, result);

@@ -32,6 +32,8 @@ grpc::Status Evaluate(const CallSettings& settings, const v1::EvaluateCompressio
                       v1::EvaluationResult& result);
 grpc::Status Compress(const CallSettings& settings, const v1::CompressModelRequest& request,
                       v1::CompressionResult& result);
+grpc::Status Prepare(const CallSettings& settings, const v1::PrepareCompressionRequest& request,
+                     v1::PreparedCompression& result);
 grpc::Status CompressShard(const CallSettings& settings, const v1::CompressShardRequest& request,
                            v1::ShardResult& result);
 grpc::Status Finalize(const CallSettings& settings, const v1::FinalizeCompressionRequest& request,

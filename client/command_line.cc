@@ -151,8 +151,9 @@ void AddPlan(CLI::App& app, CommandLine& line) {
   AddProof(command, line.proof);
   command
       ->add_option("--save", line.job_file,
-                   "Find the super weights as well and write the job to this file, for "
-                   "compress-shard and finalize")
+                   "Find the super weights as well, measure which input channels matter, and "
+                   "write the job to this file, for compress-shard and finalize; what was measured "
+                   "is left beside OUT")
       ->needs(out);
 }
 

@@ -76,7 +76,7 @@ grpc::Status RunPlan(const CommandLine& line, const CallSettings& settings, Outp
   *job.mutable_quantization() = request.quantization();
   job.set_job_key(response.job_key());
   job.set_shards(response.shards_size());
-  return FindAndSaveJob(settings, line, std::move(job));
+  return PrepareAndSaveJob(settings, line.job_file, std::move(job));
 }
 
 grpc::Status RunCompressShard(const CommandLine& line, const CallSettings& settings,

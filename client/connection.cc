@@ -17,6 +17,7 @@ namespace linchpin {
 namespace {
 
 constexpr int kMaxReceivedBytes = 64 << 20;  // a manifest of a very large model, with room
+constexpr int kKeepAliveMs = 60'000;
 constexpr uint64_t kMaxPemBytes = 4 << 20;
 
 // The host of "host:port", "[host]:port" or "host".
@@ -61,6 +62,9 @@ std::shared_ptr<grpc::Channel> MakeChannel(
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceivedBytes);
   arguments.SetLoadBalancingPolicyName("round_robin");
+  // A server whose machine is gone says nothing: its calls end and go elsewhere.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepAliveMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepAliveMs / 3);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, IsLocalEndpoint(endpoint) ? 0 : 1);
   if (token_file.empty()) return grpc::CreateCustomChannel(endpoint, credentials, arguments);
   std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> senders;

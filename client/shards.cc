@@ -60,16 +60,16 @@ grpc::Status LoadJob(const std::string& file, v1::CompressionJob& job) {
                     "it is no job of plan --save", "write it again");
 }
 
-grpc::Status FindAndSaveJob(const CallSettings& settings, const CommandLine& line,
-                            v1::CompressionJob job) {
-  v1::DetectSuperWeightsRequest request;
-  v1::DetectionResult found;
-  request.set_source(job.source());
-  *request.mutable_detection() = job.detection();
-  const grpc::Status status = Detect(settings, request, found);
+grpc::Status PrepareAndSaveJob(const CallSettings& settings, const std::string& file,
+                               v1::CompressionJob job) {
+  v1::PrepareCompressionRequest request;
+  v1::PreparedCompression prepared;
+  *request.mutable_job() = job;
+  const grpc::Status status = Prepare(settings, request, prepared);
   if (!status.ok()) return status;
-  job.set_detection_json(found.detection_json());
-  return SaveJob(line.job_file, job);
+  job.set_detection_json(prepared.detection_json());
+  job.set_importance_sha256(prepared.importance_sha256());
+  return SaveJob(file, job);
 }
 
 grpc::Status CompressShards(const CallSettings& settings, const v1::CompressionJob& job,
@@ -93,8 +93,8 @@ grpc::Status CompressShards(const CallSettings& settings, const v1::CompressionJ
       }
       ++(result.skipped() ? counts.skipped : counts.finished);
       if (!settings.quiet) {
-        fmt::print(stderr, "shard {} of {}: {}\n", index, job.shards(),
-                   result.skipped() ? "was finished" : "done");
+        fmt::print(stderr, "{} of {} shards: shard {} {}\n", counts.finished + counts.skipped,
+                   job.shards(), index, result.skipped() ? "was finished" : "is done");
       }
     }
   };

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "client/calls.h"
-#include "client/command_line.h"
 #include "grpcpp/support/status.h"
 #include "linchpin/v1/compression.pb.h"
 
@@ -16,9 +15,9 @@ grpc::Status SaveJob(const std::string& file, const v1::CompressionJob& job);
 // OPTION_INVALID, naming the file, for anything else.
 grpc::Status LoadJob(const std::string& file, v1::CompressionJob& job);
 
-// Finds the super weights of a planned job and saves it.
-grpc::Status FindAndSaveJob(const CallSettings& settings, const CommandLine& line,
-                            v1::CompressionJob job);
+// Prepares a planned job for its workers and saves it.
+grpc::Status PrepareAndSaveJob(const CallSettings& settings, const std::string& file,
+                               v1::CompressionJob job);
 
 // Calls CompressShard for every shard of the job, `workers` at once.  What may
 // pass (busy, unreachable, going down) is tried again, a minute long at least;

@@ -53,24 +53,39 @@ absl::StatusOr<ArtifactRecord> WriteArtifact(const Checkpoint& checkpoint, const
   ASSIGN_OR_RETURN(const ShardFiles shards, pattern == nullptr
                                                 ? ShardFiles::Create(checkpoint, plan, output)
                                                 : ShardFiles::CreateGguf(*pattern, plan, output));
-  ArtifactRecord record;
-  ASSIGN_OR_RETURN(record.tensors, WriteTensors(checkpoint, plan, importance, shards, context));
-  ASSIGN_OR_RETURN(record.kept, ReadBackAll(checkpoint, plan, shards));
-
+  ASSIGN_OR_RETURN(ArtifactRecord record,
+                   WriteWeights(checkpoint, plan, shards, context, importance));
   SideFiles side(output);
   RETURN_IF_ERROR(WriteSideFiles(checkpoint, plan, shards.index(), context, side, record.notes));
   if (plan.options.preserve == Preserve::kLora) {
     RETURN_IF_ERROR(WriteAdapter(plan, pattern, record.kept, side));
   }
-  const std::vector<DigestSource> sources = DigestSources(shards.files(), side.files());
-  uint64_t shard_bytes = 0;
-  uint64_t side_bytes = 0;
-  for (const ShardFiles::File& file : shards.files()) shard_bytes += file.size;
-  for (const ShardFiles::File& file : side.files()) side_bytes += file.size;
-  ProgressMeter meter(Stage::kArtifact, shard_bytes + side_bytes, context);
-  ASSIGN_OR_RETURN(record.files, DigestFiles(sources, context, meter));
-  meter.Done(side_bytes, side_bytes);
+  ASSIGN_OR_RETURN(record.files, DigestOutput(shards.files(), side.files(), context));
   return record;
+}
+
+absl::StatusOr<ArtifactRecord> WriteWeights(const Checkpoint& checkpoint, const Plan& plan,
+                                            const ShardFiles& shards, const RunContext& context,
+                                            const Importance* importance) {
+  ArtifactRecord record;
+  ASSIGN_OR_RETURN(record.tensors, WriteTensors(checkpoint, plan, importance, shards, context));
+  ASSIGN_OR_RETURN(record.kept, ReadBackAll(checkpoint, plan, shards));
+  return record;
+}
+
+absl::StatusOr<std::vector<FileRecord>> DigestOutput(const std::vector<ShardFiles::File>& shards,
+                                                     const std::vector<ShardFiles::File>& side,
+                                                     const RunContext& context) {
+  uint64_t total = 0;
+  uint64_t side_bytes = 0;
+  for (const ShardFiles::File& file : shards) total += file.size;
+  for (const ShardFiles::File& file : side) side_bytes += file.size;
+  total += side_bytes;
+  ProgressMeter meter(Stage::kArtifact, total, context);
+  ASSIGN_OR_RETURN(std::vector<FileRecord> files,
+                   DigestFiles(DigestSources(shards, side), context, meter));
+  meter.Done(side_bytes, side_bytes);
+  return files;
 }
 
 }  // namespace linchpin

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "artifact/digest.h"
 #include "artifact/read_back.h"
+#include "artifact/shard_files.h"
 #include "artifact/tensor_writer.h"
 #include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
@@ -41,5 +42,17 @@ absl::StatusOr<ArtifactRecord> WriteArtifact(const Checkpoint& checkpoint, const
                                              OutputDirectory& output, const RunContext& context,
                                              const Importance* importance = nullptr,
                                              const GgufTemplate* pattern = nullptr);
+
+// The tensors of the plan alone, into files that were created for it: a record
+// without files and notes.
+absl::StatusOr<ArtifactRecord> WriteWeights(const Checkpoint& checkpoint, const Plan& plan,
+                                            const ShardFiles& shards, const RunContext& context,
+                                            const Importance* importance);
+
+// Digests of files that were written, sorted by name; those of `side` count as
+// bytes that this stage wrote.
+absl::StatusOr<std::vector<FileRecord>> DigestOutput(const std::vector<ShardFiles::File>& shards,
+                                                     const std::vector<ShardFiles::File>& side,
+                                                     const RunContext& context);
 
 }  // namespace linchpin

@@ -35,6 +35,29 @@ DigestSource ConfigOf(const Checkpoint& checkpoint) {
           }};
 }
 
+std::vector<std::string> NamesBesideShards(const Checkpoint& checkpoint) {
+  std::vector<std::string> names;
+  for (const FileEntry& file : checkpoint.other_files()) names.push_back(file.name);
+  if (checkpoint.has_index()) names.emplace_back(kShardIndexName);
+  return names;
+}
+
+absl::StatusOr<std::vector<FileRecord>> DigestNamed(const Checkpoint& checkpoint,
+                                                    const std::vector<std::string>& names,
+                                                    bool with_config, const RunContext& context) {
+  std::vector<DigestSource> files;
+  // That of a GGUF file is no file.
+  if (with_config && !checkpoint.is_gguf()) files.push_back(ConfigOf(checkpoint));
+  uint64_t total = files.empty() ? 0 : files.front().size;
+  for (const std::string& name : names) {
+    ASSIGN_OR_RETURN(DigestSource file, SourceFile(checkpoint, name));
+    total += file.size;
+    files.push_back(std::move(file));
+  }
+  ProgressMeter meter(Stage::kCheckpoint, total, context);
+  return DigestFiles(files, context, meter);
+}
+
 }  // namespace
 
 struct Sha256::State {
@@ -100,20 +123,20 @@ absl::StatusOr<std::vector<FileRecord>> DigestFiles(const std::vector<DigestSour
 
 absl::StatusOr<std::vector<FileRecord>> DigestCheckpoint(const Checkpoint& checkpoint,
                                                          const RunContext& context) {
-  std::vector<std::string> names;
+  std::vector<std::string> names = NamesBesideShards(checkpoint);
   for (const Shard& shard : checkpoint.shards()) names.push_back(shard.name);
-  for (const FileEntry& file : checkpoint.other_files()) names.push_back(file.name);
-  if (checkpoint.has_index()) names.emplace_back(kShardIndexName);
-  std::vector<DigestSource> files;
-  if (!checkpoint.is_gguf()) files.push_back(ConfigOf(checkpoint));  // that of GGUF is no file
-  uint64_t total = files.empty() ? 0 : files.front().size;
-  for (const std::string& name : names) {
-    ASSIGN_OR_RETURN(DigestSource file, SourceFile(checkpoint, name));
-    total += file.size;
-    files.push_back(std::move(file));
-  }
-  ProgressMeter meter(Stage::kCheckpoint, total, context);
-  return DigestFiles(files, context, meter);
+  return DigestNamed(checkpoint, names, /*with_config=*/true, context);
+}
+
+absl::StatusOr<std::vector<FileRecord>> DigestBesideShards(const Checkpoint& checkpoint,
+                                                           const RunContext& context) {
+  return DigestNamed(checkpoint, NamesBesideShards(checkpoint), /*with_config=*/true, context);
+}
+
+absl::StatusOr<std::vector<FileRecord>> DigestShard(const Checkpoint& checkpoint, int index,
+                                                    const RunContext& context) {
+  return DigestNamed(checkpoint, {checkpoint.shards()[static_cast<size_t>(index)].name},
+                     /*with_config=*/false, context);
 }
 
 }  // namespace linchpin

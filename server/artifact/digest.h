@@ -67,5 +67,10 @@ absl::StatusOr<std::vector<FileRecord>> DigestFiles(const std::vector<DigestSour
 // config.json and the others, sorted by name.
 absl::StatusOr<std::vector<FileRecord>> DigestCheckpoint(const Checkpoint& checkpoint,
                                                          const RunContext& context);
+// The same without the shards, and shard `index` alone.
+absl::StatusOr<std::vector<FileRecord>> DigestBesideShards(const Checkpoint& checkpoint,
+                                                           const RunContext& context);
+absl::StatusOr<std::vector<FileRecord>> DigestShard(const Checkpoint& checkpoint, int index,
+                                                    const RunContext& context);
 
 }  // namespace linchpin

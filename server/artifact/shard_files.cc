@@ -41,6 +41,14 @@ absl::StatusOr<ShardFiles> ShardFiles::Create(const Checkpoint& checkpoint, cons
   return result;
 }
 
+absl::StatusOr<ShardFiles> ShardFiles::CreateShard(const Checkpoint& checkpoint, int shard,
+                                                   const Plan& plan, OutputDirectory& output) {
+  ShardFiles result;
+  for (const PlanRow& row : plan.rows) result.slots_.emplace_back(row.outputs.size());
+  RETURN_IF_ERROR(result.AddShard(checkpoint, shard, plan, output));
+  return result;
+}
+
 absl::Status ShardFiles::AddShard(const Checkpoint& checkpoint, int shard, const Plan& plan,
                                   OutputDirectory& output) {
   std::vector<Placed> tensors;

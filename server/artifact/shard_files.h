@@ -51,6 +51,10 @@ class ShardFiles {
   static absl::StatusOr<ShardFiles> Create(const Checkpoint& checkpoint, const Plan& plan,
                                            OutputDirectory& output);
 
+  // The same of one shard; the plan has no rows of any other.
+  static absl::StatusOr<ShardFiles> CreateShard(const Checkpoint& checkpoint, int shard,
+                                                const Plan& plan, OutputDirectory& output);
+
   // Creates kGgufName after the pattern that the plan follows: its pairs but for
   // what says how it was quantized, and the tensors that belong to its config.
   // The errors of LayOutGguf.

@@ -132,10 +132,15 @@ absl::StatusOr<Caller> Gate::Identify(const Presented& presented) const {
 
 absl::Status Gate::Check(std::string_view method, const Presented& presented) const {
   const OpenService* const open = OpenServiceOf(method);
-  if (open != nullptr && Contains(settings_.open, open->name)) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const Caller caller, Identify(presented));
+  if (open == nullptr) return Admit(method, presented).status();
+  if (Contains(settings_.open, open->name)) return absl::OkStatus();
+  return Identify(presented).status();
+}
+
+absl::StatusOr<Caller> Gate::Admit(std::string_view method, const Presented& presented) const {
+  ASSIGN_OR_RETURN(Caller caller, Identify(presented));
   const std::string_view name = method.substr(method.rfind('/') + 1);
-  if (open != nullptr || !caller.grant || caller.grant->AllowsRpc(name)) return absl::OkStatus();
+  if (!caller.grant || caller.grant->AllowsRpc(name)) return caller;
   return Error(Reason::kPolicyRefused, name, "the server's policy does not let this caller call it",
                "ask the operator for it");
 }

@@ -70,6 +70,9 @@ class Gate {
   // UNAUTHENTICATED, or POLICY_REFUSED.  Health and reflection are open to
   // whoever is identified, and to others as the settings say.
   absl::Status Check(std::string_view method, const Presented& presented) const;
+  // The same of a method of no open service, by its whole or its last name, and who
+  // calls.
+  absl::StatusOr<Caller> Admit(std::string_view method, const Presented& presented) const;
 
  private:
   explicit Gate(const GateSettings& settings) : settings_(settings) {}

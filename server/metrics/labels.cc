@@ -5,10 +5,18 @@
 namespace linchpin {
 
 std::string_view NameOf(JobKind kind) {
-  constexpr std::string_view kNames[kJobKindCount] = {"plan",       "detect",   "evaluate",
-                                                      "compress",   "artifact", "verify",
-                                                      "demo_model", "shard",    "finalize"};
+  constexpr std::string_view kNames[kJobKindCount] = {
+      "plan",   "detect",     "evaluate", "compress", "artifact",
+      "verify", "demo_model", "prepare",  "shard",    "finalize"};
   return kNames[static_cast<int>(kind)];
+}
+
+std::string_view RpcOf(JobKind kind) {
+  constexpr std::string_view kRpcs[kJobKindCount] = {
+      "PlanCompression",  "DetectSuperWeights", "EvaluateCompression", "CompressModel",
+      "CompressArtifact", "VerifyArtifact",     "CreateDemoModel",     "PrepareCompression",
+      "CompressShard",    "FinalizeCompression"};
+  return kRpcs[static_cast<int>(kind)];
 }
 
 std::string_view NameOf(JobResult result) {

@@ -20,11 +20,13 @@ enum class JobKind {
   kArtifact,
   kVerify,
   kDemoModel,
+  kPrepare,
   kShard,
   kFinalize
 };
-inline constexpr int kJobKindCount = 9;
+inline constexpr int kJobKindCount = 10;
 std::string_view NameOf(JobKind kind);  // "plan", ..., "demo_model"
+std::string_view RpcOf(JobKind kind);   // "PlanCompression", ...
 
 // How a job ended.  kRefused: by admission, whatever the reason.
 enum class JobResult { kOk, kFailed, kCancelled, kRefused };

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <future>
 #include <memory>
 #include <tuple>
 #include <utility>
@@ -16,7 +15,8 @@
 #include "checkpoint/model_config.h"
 #include "fmt/format.h"
 #include "forward/forward_pass.h"
-#include "pipeline/calibration.h"
+#include "pipeline/background_digest.h"
+#include "pipeline/prepare.h"
 
 namespace linchpin {
 namespace {
@@ -36,31 +36,6 @@ absl::Status CheckApart(const Storage& source_storage, std::string_view source,
                "it is, holds or lies inside the source, which is only read",
                "choose a destination elsewhere");
 }
-
-std::optional<CalibrationRecord> RecordOf(const std::optional<Calibration>& calibration) {
-  if (!calibration) return std::nullopt;
-  return CalibrationRecord{calibration->origin(), calibration->tokens()};
-}
-
-// Digests the source beside the detection, which leaves the disk mostly idle.
-// Silent: progress is the detection's to report.
-class BackgroundDigest {
- public:
-  BackgroundDigest(const Checkpoint& checkpoint, const RunContext& context) {
-    const RunContext silent{stop_.get_token(), nullptr, 1};
-    result_ = std::async(std::launch::async,
-                         [&checkpoint, silent] { return DigestCheckpoint(checkpoint, silent); });
-    on_stop_.emplace(context.stop, [this] { stop_.request_stop(); });
-  }
-  ~BackgroundDigest() { stop_.request_stop(); }  // the future's destructor waits
-
-  absl::StatusOr<std::vector<FileRecord>> Take() { return result_.get(); }
-
- private:
-  std::stop_source stop_;
-  std::future<absl::StatusOr<std::vector<FileRecord>>> result_;
-  std::optional<std::stop_callback<std::function<void()>>> on_stop_;
-};
 
 // The donor's metadata will say how the source's weights are to be run.
 absl::Status CheckSameModel(const Checkpoint& source, const Checkpoint& donor) {
@@ -135,22 +110,17 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   RETURN_IF_ERROR(pattern.Open(source_storage, checkpoint, options.quantize));
   RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}, nullptr, pattern.get()).status());
 
-  BackgroundDigest digest(checkpoint, context);
-  ASSIGN_OR_RETURN(const ModelConfig config,
-                   ModelConfig::Parse("config.json", checkpoint.config_text()));
-  ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
-  std::optional<Calibration> calibration;
-  if (NeedsImportance(options.quantize)) {
-    ASSIGN_OR_RETURN(calibration, Calibration::Start(checkpoint, pass, options.calibration));
-  }
-  ASSIGN_OR_RETURN(Detection detection, DetectIn(checkpoint, pass, options.detect, context,
-                                                 calibration ? &*calibration : nullptr));
-  const Importance importance = calibration ? calibration->Take() : Importance();
-  ASSIGN_OR_RETURN(Plan plan, MakePlan(checkpoint, options.quantize, PinnedWeights(detection),
-                                       &importance, pattern.get()));
+  BackgroundDigest digest(context, [&checkpoint](const RunContext& silent) {
+    return DigestCheckpoint(checkpoint, silent);
+  });
+  ASSIGN_OR_RETURN(Prepared prepared, Prepare(checkpoint, options, context));
+  ASSIGN_OR_RETURN(Plan plan,
+                   MakePlan(checkpoint, options.quantize, PinnedWeights(prepared.detection),
+                            &prepared.importance, pattern.get()));
   for (std::string& note : pattern.Notes()) plan.notes.push_back(std::move(note));
-  ASSIGN_OR_RETURN(const ArtifactRecord artifact,
-                   WriteArtifact(checkpoint, plan, *output, context, &importance, pattern.get()));
+  ASSIGN_OR_RETURN(
+      const ArtifactRecord artifact,
+      WriteArtifact(checkpoint, plan, *output, context, &prepared.importance, pattern.get()));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files, digest.Take());
   RETURN_IF_ERROR(checkpoint.CheckUnchanged());
 
@@ -158,10 +128,10 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   result.manifest = SerializeManifest(BuildManifest({.source_name = LastComponent(source),
                                                      .source_files = source_files,
                                                      .plan = &plan,
-                                                     .detection = &detection,
+                                                     .detection = &prepared.detection,
                                                      .artifact = &artifact,
                                                      .kept = artifact.kept,
-                                                     .calibration = RecordOf(calibration)}));
+                                                     .calibration = prepared.calibration}));
   RETURN_IF_ERROR(WriteText(*output, kManifestName, result.manifest));
   RETURN_IF_ERROR(context.Check());
   RETURN_IF_ERROR(output->Commit());
@@ -171,7 +141,7 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   result.bytes_out = plan.bytes_out();
   result.notes = plan.notes;
   result.notes.insert(result.notes.end(), artifact.notes.begin(), artifact.notes.end());
-  result.detection = std::move(detection);
+  result.detection = std::move(prepared.detection);
   return result;
 }
 

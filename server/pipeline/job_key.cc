@@ -13,20 +13,22 @@ namespace linchpin {
 namespace {
 
 constexpr uint64_t kBlockBytes = 4096;
-constexpr uint64_t kBlocks = 64;  // of a whole checkpoint
+constexpr uint64_t kBlocks = 64;         // of a whole checkpoint
+constexpr uint64_t kSampledBlocks = 16;  // of one file
 
 void Update(Sha256& digest, const std::string& text) {
   digest.Update({reinterpret_cast<const std::byte*>(text.data()), text.size()});
 }
 
-// `blocks` of the file, evenly spread, the first and the last among them.
-absl::Status UpdateSamples(const ReadableFile& file, uint64_t blocks, Sha256& digest) {
-  std::vector<std::byte> block(std::min(file.size(), kBlockBytes));
+// `blocks` of a file of `size` bytes, evenly spread, the first and the last among
+// them, where there is more than one.
+absl::Status UpdateSamples(uint64_t size, const ReadRange& read, uint64_t blocks, Sha256& digest) {
+  std::vector<std::byte> block(std::min(size, kBlockBytes));
   if (block.empty()) return absl::OkStatus();
-  const uint64_t last = file.size() - block.size();
+  const uint64_t last = size - block.size();
   for (uint64_t i = 0; i < blocks; ++i) {
-    const uint64_t offset = blocks == 1 ? last / 2 : last / (blocks - 1) * i;
-    RETURN_IF_ERROR(file.ReadAt(offset, absl::MakeSpan(block)));
+    const uint64_t offset = blocks == 1 ? last / 2 : last * i / (blocks - 1);
+    RETURN_IF_ERROR(read(offset, absl::MakeSpan(block)));
     digest.Update(block);
   }
   return absl::OkStatus();
@@ -38,7 +40,10 @@ absl::Status UpdateFile(const Checkpoint& checkpoint, const std::string& name, u
   const auto share = static_cast<double>(size) / static_cast<double>(std::max<uint64_t>(total, 1));
   const uint64_t blocks = std::max<uint64_t>(1, static_cast<uint64_t>(share * kBlocks));
   ASSIGN_OR_RETURN(const auto file, checkpoint.OpenFile(name));
-  return UpdateSamples(*file, blocks, digest);
+  const ReadRange read = [&file](uint64_t at, absl::Span<std::byte> out) {
+    return file->ReadAt(at, out);
+  };
+  return UpdateSamples(size, read, blocks, digest);
 }
 
 }  // namespace
@@ -59,6 +64,13 @@ absl::StatusOr<std::string> FingerprintOf(const Checkpoint& checkpoint) {
   for (const FileEntry& file : checkpoint.other_files()) {
     RETURN_IF_ERROR(UpdateFile(checkpoint, file.name, file.size, total, digest));
   }
+  return digest.Hex();
+}
+
+absl::StatusOr<std::string> SampleDigest(uint64_t size, const ReadRange& read) {
+  Sha256 digest;
+  Update(digest, fmt::format("{}\n", size));
+  RETURN_IF_ERROR(UpdateSamples(size, read, kSampledBlocks, digest));
   return digest.Hex();
 }
 

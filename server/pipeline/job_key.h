@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "artifact/digest.h"
 #include "checkpoint/checkpoint.h"
 
 namespace linchpin {
@@ -21,6 +22,9 @@ inline constexpr int kAlgorithmVersion = 1;
 // 64 lower-case hexadecimal digits.  Reads one block of 4 KiB per file and about
 // 64 in all; the errors of Storage.
 absl::StatusOr<std::string> FingerprintOf(const Checkpoint& checkpoint);
+
+// The same of one file: its size and 64 KiB of its bytes, from the first to the last.
+absl::StatusOr<std::string> SampleDigest(uint64_t size, const ReadRange& read);
 
 // 64 lower-case hexadecimal digits.  `kind` names the job, `options` is their
 // canonical form, `source` a fingerprint or digest.

@@ -6,191 +6,172 @@
 
 #include "artifact/artifact_writer.h"
 #include "artifact/digest.h"
+#include "artifact/kept_weights.h"
 #include "artifact/manifest.h"
 #include "artifact/manifest_claims.h"
-#include "artifact/partial_output.h"
+#include "artifact/side_files.h"
 #include "base/status.h"
 #include "fmt/format.h"
-#include "fmt/ranges.h"
 #include "format/shard_index.h"
 #include "pipeline/shard_job.h"
+#include "pipeline/shard_parts.h"
 #include "pipeline/shard_store.h"
 
 namespace linchpin {
 namespace {
 
-constexpr uint64_t kCopyBytes = uint64_t{1} << 20;
-
-// Copies a finished shard and checks its digest on the way.
-absl::Status CopyShard(const Storage& storage, const std::string& directory,
-                       const FileRecord& record, OutputDirectory& output,
-                       const RunContext& context) {
-  const std::string path = directory + "/" + record.name;
-  ASSIGN_OR_RETURN(const auto from, storage.Open(path));
-  ASSIGN_OR_RETURN(const auto to, output.CreateFile(record.name, record.size));
-  Sha256 digest;
-  std::vector<std::byte> buffer(std::min(record.size, kCopyBytes));
-  for (uint64_t done = 0; done < record.size; done += kCopyBytes) {
-    RETURN_IF_ERROR(context.Check());
-    const absl::Span<std::byte> chunk(buffer.data(), std::min(kCopyBytes, record.size - done));
-    RETURN_IF_ERROR(from->ReadAt(done, chunk));
-    digest.Update(chunk);
-    RETURN_IF_ERROR(to->WriteAt(done, chunk));
-  }
-  if (digest.Hex() == record.sha256) return absl::OkStatus();
-  return Error(Reason::kDigestMismatch, path, "its bytes are not those that were written",
-               "remove its directory and compress the shard again");
-}
-
-absl::StatusOr<std::vector<Json>> ReadShards(const Storage& storage, const ShardJob& job,
-                                             int count) {
-  std::vector<Json> shards;
-  std::vector<int> missing;
-  for (int index = 0; index < count; ++index) {
-    absl::StatusOr<Json> shard = ReadShard(storage, job, index);
-    if (shard.ok()) {
-      shards.push_back(*std::move(shard));
-    } else {
-      missing.push_back(index);
-    }
-  }
-  if (missing.empty()) return shards;
-  return WithDetail(Error(Reason::kSourceNotFound, job.destination,
-                          fmt::format("{} of {} shards are not finished: {}", missing.size(), count,
-                                      fmt::join(missing, ", ")),
-                          "compress them, then call again"),
-                    "missing", fmt::format("{}", fmt::join(missing, ",")));
-}
-
-// The source's files, which must still be those that the shards were made from.
-absl::StatusOr<std::vector<FileRecord>> CheckedSource(const Checkpoint& checkpoint,
-                                                      const std::vector<Json>& shards,
-                                                      const RunContext& context) {
-  ASSIGN_OR_RETURN(std::vector<FileRecord> files, DigestCheckpoint(checkpoint, context));
-  for (const Json& shard : shards) {
-    const Json& before = shard["source"]["files"][0];
-    const bool same = std::any_of(files.begin(), files.end(), [&](const FileRecord& file) {
-      return file.name == before["name"] && file.sha256 == before["sha256"];
-    });
-    if (same) continue;
-    return Error(Reason::kSourceChanged,
-                 checkpoint.path() + "/" + before["name"].get<std::string>(),
-                 "it is not what its shard was made from", "compress the model again");
-  }
-  return files;
-}
-
-// The manifest of the whole from those of the parts.
-Json Merge(Json whole, const Json& detection, const std::vector<Json>& shards,
-           const std::vector<PinnedWeight>& order) {
-  whole["detection"] = detection;
-  whole["tensors"] = Json::array();
-  std::vector<Json> kept;
-  for (const Json& shard : shards) {
-    for (const Json& tensor : shard["tensors"]) whole["tensors"].push_back(tensor);
-    for (const Json& weight : shard["super_weights"]) kept.push_back(weight);
-  }
-  whole["super_weights"] = Json::array();
-  for (const PinnedWeight& pinned : order) {
-    for (const Json& weight : kept) {
-      if (weight["tensor"] == pinned.position.tensor && weight["row"] == pinned.position.row &&
-          weight["column"] == pinned.position.column) {
-        whole["super_weights"].push_back(weight);
-      }
-    }
-  }
-  return whole;
-}
-
-std::string IndexText(const OpenShardJob& open) {
+ShardIndex IndexOf(const OpenShardJob& open) {
   ShardIndex index{.total_size = open.plan.bytes_out()};
   for (const PlanRow& row : open.plan.rows) {
     for (const TensorInfo& info : row.outputs) {
       index.weight_map[info.name] = open.OutputName(row.source.shard);
     }
   }
-  return SerializeShardIndex(index);
+  return index;
 }
 
-// Everything but the shards and the manifest; the records of its files.
-absl::StatusOr<std::vector<FileRecord>> WriteSideFiles(const OpenShardJob& open,
-                                                       OutputDirectory& output,
-                                                       const RunContext& context) {
-  Plan none = open.plan;
-  none.rows.clear();
-  none.super_weights.clear();
-  const auto beside = [&](std::string_view name) {
-    if (name == kShardIndexName) return false;  // knows of no tensor
-    for (int i = 0; i < open.shards(); ++i) {
-      if (name == open.OutputName(i)) return false;
-    }
-    return true;
-  };
-  PartialOutput partial(output, beside);
-  ASSIGN_OR_RETURN(ArtifactRecord record, WriteArtifact(open.checkpoint, none, partial, context));
-  std::erase_if(record.files, [&](const FileRecord& file) { return !beside(file.name); });
-  if (!open.checkpoint.has_index()) return std::move(record.files);
-  const std::string index = IndexText(open);
-  RETURN_IF_ERROR(WriteText(output, kShardIndexName, index));
-  record.files.push_back({std::string(kShardIndexName), index.size(), Sha256Hex(index)});
-  return std::move(record.files);
-}
-
-absl::StatusOr<std::vector<FileRecord>> CopyShards(const Storage& storage, const ShardJob& job,
-                                                   const std::vector<Json>& shards,
-                                                   OutputDirectory& output,
-                                                   const RunContext& context) {
-  std::vector<FileRecord> files;
-  for (size_t i = 0; i < shards.size(); ++i) {
-    const Json& file = shards[i]["output"]["files"][0];
-    files.push_back({file["name"].get<std::string>(), file["size"].get<uint64_t>(),
-                     file["sha256"].get<std::string>()});
-    context.Report({Stage::kArtifact, files.back().name, i, shards.size()});
-    RETURN_IF_ERROR(CopyShard(storage, ShardDirectory(job, static_cast<int>(i)), files.back(),
-                              output, context));
+// What is written beside the shards, and the record of the whole artifact but for
+// its tensors, which the shards' manifests tell of.
+absl::StatusOr<ArtifactRecord> WriteRest(const OpenShardJob& open,
+                                         const std::vector<FinishedShard>& parts,
+                                         OutputDirectory& output, const RunContext& context) {
+  ArtifactRecord record;
+  record.kept = KeptOf(open.plan, parts);
+  SideFiles side(output);
+  RETURN_IF_ERROR(
+      WriteSideFiles(open.checkpoint, open.plan, IndexOf(open), context, side, record.notes));
+  if (open.plan.options.preserve == Preserve::kLora) {
+    RETURN_IF_ERROR(WriteAdapter(open.plan, nullptr, record.kept, side));
   }
+  ASSIGN_OR_RETURN(record.files, DigestOutput({}, side.files(), context));
+  for (const FinishedShard& part : parts) record.files.push_back(part.file);
+  std::sort(record.files.begin(), record.files.end(),
+            [](const FileRecord& a, const FileRecord& b) { return a.name < b.name; });
+  return record;
+}
+
+absl::StatusOr<std::vector<FileRecord>> SourceFiles(const Checkpoint& checkpoint,
+                                                    const std::vector<FinishedShard>& parts,
+                                                    const RunContext& context) {
+  ASSIGN_OR_RETURN(std::vector<FileRecord> files, DigestBesideShards(checkpoint, context));
+  for (const FinishedShard& part : parts) {
+    files.push_back(part.source);
+  }
+  std::sort(files.begin(), files.end(),
+            [](const FileRecord& a, const FileRecord& b) { return a.name < b.name; });
   return files;
 }
 
-// What a manifest says of super weights, as results have it.
-std::vector<KeptWeight> KeptIn(const std::string& manifest) {
-  const auto claims = ReadManifestClaims(kManifestName, manifest);
-  return claims.ok() ? claims->kept : std::vector<KeptWeight>();
+// The manifest of the whole; its tensors from those of the parts.
+Json ManifestOf(const OpenShardJob& open, const ShardJob& job,
+                const std::vector<FinishedShard>& parts, const std::vector<FileRecord>& source,
+                const ArtifactRecord& artifact) {
+  const Detection none;
+  Json whole = BuildManifest(
+      {.source_name = LastComponent(job.source),
+       .source_files = source,
+       .plan = &open.plan,
+       .detection = &none,
+       .artifact = &artifact,
+       .kept = artifact.kept,
+       .calibration = open.measured ? std::optional(open.measured->calibration) : std::nullopt});
+  whole["detection"] = open.detection;
+  whole["tensors"] = Json::array();
+  for (const FinishedShard& part : parts) {
+    for (const Json& tensor : part.tensors) whole["tensors"].push_back(tensor);
+  }
+  return whole;
+}
+
+CompressResult ResultOf(const OpenShardJob& open, std::string manifest,
+                        std::vector<KeptWeight> kept) {
+  CompressResult result;
+  result.manifest = std::move(manifest);
+  result.manifest_sha256 = Sha256Hex(result.manifest);
+  result.kept = std::move(kept);
+  result.bytes_in = open.plan.bytes_in();
+  result.bytes_out = open.plan.bytes_out();
+  result.notes = open.plan.notes;
+  return result;
+}
+
+// True where `manifest`, which stands at the destination, is of this job: the same
+// source, options and detection.
+bool IsOf(const ShardJob& job, const Checkpoint& checkpoint, const Json& manifest) {
+  const Plan plan{.options = job.quantize};
+  const Detection none;
+  const ArtifactRecord nothing;
+  const Json expected = BuildManifest({.source_name = LastComponent(job.source),
+                                       .plan = &plan,
+                                       .detection = &none,
+                                       .artifact = &nothing});
+  const auto detection = ParseJson("detection_json", job.detection_json, Reason::kOptionInvalid);
+  if (!detection.ok() || At(manifest, "/detection") != *detection ||
+      At(manifest, "/tool") != expected["tool"] ||
+      At(manifest, "/options") != expected["options"] ||
+      At(manifest, "/source/name") != expected["source"]["name"]) {
+    return false;
+  }
+  const Json files = At(manifest, "/source/files");
+  return std::all_of(checkpoint.shards().begin(), checkpoint.shards().end(), [&](const Shard& s) {
+    return std::any_of(files.begin(), files.end(), [&](const Json& file) {
+      return At(file, "/name") == s.name && At(file, "/size") == s.size;
+    });
+  });
+}
+
+// What another call of the same job has finished: SOURCE_NOT_FOUND if none has.
+absl::StatusOr<CompressResult> FinishedBefore(const Storage& storage, const ShardJob& job) {
+  const std::string path = fmt::format("{}/{}", job.destination, kManifestName);
+  ASSIGN_OR_RETURN(std::string text, ReadText(storage, path, kMaxManifestBytes));
+  ASSIGN_OR_RETURN(const ManifestClaims claims, ReadManifestClaims(path, text));
+  ASSIGN_OR_RETURN(const Json manifest, ParseJson(path, text, Reason::kConfigInvalid));
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, job.source));
+  if (!IsOf(job, checkpoint, manifest)) {
+    return Error(Reason::kSourceNotFound, path, "it is of another job");
+  }
+  CompressResult result{.kept = claims.kept};
+  const Json output = At(manifest, "/output");
+  if (At(output, "/bytes_in").is_number_unsigned() &&
+      At(output, "/bytes_out").is_number_unsigned()) {
+    result.bytes_in = output["bytes_in"].get<uint64_t>();
+    result.bytes_out = output["bytes_out"].get<uint64_t>();
+  }
+  result.manifest_sha256 = Sha256Hex(text);
+  result.manifest = std::move(text);
+  return result;
+}
+
+absl::StatusOr<CompressResult> Finalize(const Storage& storage, const ShardJob& job, bool overwrite,
+                                        const RunContext& context) {
+  ASSIGN_OR_RETURN(const auto output, storage.CreateDirectory(job.destination, overwrite));
+  ASSIGN_OR_RETURN(const OpenShardJob open, OpenShardJob::Open(storage, job, std::nullopt));
+  ASSIGN_OR_RETURN(const std::vector<FinishedShard> parts,
+                   ReadParts(storage, job, open.shards(), context));
+  ASSIGN_OR_RETURN(const std::vector<FileRecord> source,
+                   SourceFiles(open.checkpoint, parts, context));
+  RETURN_IF_ERROR(TakeParts(storage, job, parts, *output, context));
+  ASSIGN_OR_RETURN(const ArtifactRecord artifact, WriteRest(open, parts, *output, context));
+  std::string manifest = SerializeManifest(ManifestOf(open, job, parts, source, artifact));
+  RETURN_IF_ERROR(WriteText(*output, kManifestName, manifest));
+  RETURN_IF_ERROR(context.Check());
+  RETURN_IF_ERROR(output->Commit());
+  RemoveParts(storage, job, open.shards());
+  return ResultOf(open, std::move(manifest), artifact.kept);
 }
 
 }  // namespace
 
 absl::StatusOr<CompressResult> FinalizeCompression(const Storage& storage, const ShardJob& job,
                                                    bool overwrite, const RunContext& context) {
-  ASSIGN_OR_RETURN(const auto output, storage.CreateDirectory(job.destination, overwrite));
-  ASSIGN_OR_RETURN(const OpenShardJob open, OpenShardJob::Open(storage, job));
-  ASSIGN_OR_RETURN(const std::vector<Json> shards, ReadShards(storage, job, open.shards()));
-  ASSIGN_OR_RETURN(const std::vector<FileRecord> source,
-                   CheckedSource(open.checkpoint, shards, context));
-  ArtifactRecord artifact;
-  ASSIGN_OR_RETURN(artifact.files, CopyShards(storage, job, shards, *output, context));
-  ASSIGN_OR_RETURN(const std::vector<FileRecord> beside, WriteSideFiles(open, *output, context));
-  artifact.files.insert(artifact.files.end(), beside.begin(), beside.end());
-  std::sort(artifact.files.begin(), artifact.files.end(),
-            [](const FileRecord& a, const FileRecord& b) { return a.name < b.name; });
-
-  CompressResult result;
-  const Json whole = BuildManifest({.source_name = LastComponent(job.source),
-                                    .source_files = source,
-                                    .plan = &open.plan,
-                                    .detection = &result.detection,
-                                    .artifact = &artifact});
-  result.manifest =
-      SerializeManifest(Merge(whole, open.detection, shards, open.plan.super_weights));
-  RETURN_IF_ERROR(WriteText(*output, kManifestName, result.manifest));
-  RETURN_IF_ERROR(context.Check());
-  RETURN_IF_ERROR(output->Commit());
-  result.manifest_sha256 = Sha256Hex(result.manifest);
-  result.kept = KeptIn(result.manifest);
-  result.bytes_in = open.plan.bytes_in();
-  result.bytes_out = open.plan.bytes_out();
-  result.notes = open.plan.notes;
-  return result;
+  absl::StatusOr<CompressResult> result = Finalize(storage, job, overwrite, context);
+  const Reason reason = ReasonOf(result.status());
+  if (result.ok() || (reason != Reason::kOutputExists && reason != Reason::kSourceNotFound)) {
+    return result;
+  }
+  // The answer of the call that did it may have been lost, or it was a moment faster.
+  absl::StatusOr<CompressResult> before = FinishedBefore(storage, job);
+  return before.ok() ? std::move(before) : std::move(result);
 }
 
 }  // namespace linchpin

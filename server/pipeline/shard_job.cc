@@ -1,77 +1,87 @@
 #include "pipeline/shard_job.h"
 
-#include <memory>
 #include <utility>
 
 #include "artifact/artifact_writer.h"
 #include "artifact/digest.h"
 #include "artifact/manifest.h"
-#include "artifact/partial_output.h"
+#include "artifact/shard_files.h"
 #include "base/status.h"
-#include "fmt/format.h"
+#include "pipeline/background_digest.h"
+#include "pipeline/job_key.h"
+#include "pipeline/prepare.h"
 #include "pipeline/shard_store.h"
 
 namespace linchpin {
 namespace {
 
-ShardResult ResultOf(const Json& manifest, bool skipped) {
-  const Json& output = manifest["output"];
-  return {.skipped = skipped,
-          .bytes_in = output["bytes_in"].get<uint64_t>(),
-          .bytes_out = output["bytes_out"].get<uint64_t>(),
-          .sha256 = output["files"][0]["sha256"].get<std::string>()};
+absl::StatusOr<std::string> SamplesOf(const ShardFiles::File& file) {
+  return SampleDigest(file.size, [&file](uint64_t at, absl::Span<std::byte> out) {
+    return file.file->ReadAt(at, out);
+  });
 }
 
-// Digest of the source's file that a shard is made from.
-absl::StatusOr<FileRecord> DigestShard(const Checkpoint& checkpoint, int index,
-                                       const RunContext& context) {
-  const Shard& shard = checkpoint.shards()[index];
-  ASSIGN_OR_RETURN(const std::shared_ptr<ReadableFile> file, checkpoint.OpenFile(shard.name));
-  const ReadRange read = [file](uint64_t at, absl::Span<std::byte> out) {
-    return file->ReadAt(at, out);
-  };
-  Sha256 digest;
-  RETURN_IF_ERROR(UpdateFrom(read, 0, shard.size, context, digest));
-  return FileRecord{shard.name, shard.size, digest.Hex()};
-}
-
-absl::StatusOr<Json> WriteShard(const OpenShardJob& open, const ShardJob& job, int index,
-                                OutputDirectory& output, const RunContext& context) {
-  const std::string name = open.OutputName(index);
+absl::StatusOr<ShardResult> WriteShard(const OpenShardJob& open, const ShardJob& job, int index,
+                                       OutputDirectory& output, const RunContext& context) {
+  BackgroundDigest source(context, [&](const RunContext& silent) {
+    return DigestShard(open.checkpoint, index, silent);
+  });
   const Plan part = open.PartOf(index);
-  PartialOutput partial(output, [&](std::string_view file) { return file == name; });
-  ASSIGN_OR_RETURN(ArtifactRecord artifact, WriteArtifact(open.checkpoint, part, partial, context));
-  std::erase_if(artifact.files, [&](const FileRecord& file) { return file.name != name; });
-  ASSIGN_OR_RETURN(const FileRecord source, DigestShard(open.checkpoint, index, context));
+  ASSIGN_OR_RETURN(const ShardFiles files,
+                   ShardFiles::CreateShard(open.checkpoint, index, part, output));
+  ASSIGN_OR_RETURN(ArtifactRecord artifact,
+                   WriteWeights(open.checkpoint, part, files, context,
+                                open.measured ? &open.measured->importance : nullptr));
+  ASSIGN_OR_RETURN(artifact.files, DigestOutput(files.files(), {}, context));
+  ASSIGN_OR_RETURN(const std::string samples, SamplesOf(files.files().front()));
+  ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files, source.Take());
+  RETURN_IF_ERROR(open.checkpoint.CheckUnchanged());
   const Detection none;
-  Json manifest = BuildManifest({.source_name = source.name,
-                                 .source_files = {source},
+  Json manifest = BuildManifest({.source_name = source_files.front().name,
+                                 .source_files = source_files,
                                  .plan = &part,
                                  .detection = &none,
                                  .artifact = &artifact,
                                  .kept = artifact.kept});
   manifest[std::string(kJobKeyField)] = job.key;
+  manifest[std::string(kSamplesField)] = samples;
   RETURN_IF_ERROR(WriteText(output, kManifestName, SerializeManifest(manifest)));
   RETURN_IF_ERROR(context.Check());
   RETURN_IF_ERROR(output.Commit());
-  return manifest;
+  return ShardResult{.bytes_in = part.bytes_in(),
+                     .bytes_out = part.bytes_out(),
+                     .sha256 = artifact.files.front().sha256};
 }
 
 }  // namespace
 
+absl::StatusOr<PreparedJob> PrepareCompression(const Storage& storage, const ShardJob& job,
+                                               const CompressOptions& options,
+                                               const RunContext& context) {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, job.source));
+  RETURN_IF_ERROR(CheckParts(checkpoint, options.quantize));
+  // What the options make impossible is refused before the long part.
+  RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}).status());
+  ASSIGN_OR_RETURN(Prepared prepared, Prepare(checkpoint, options, context));
+  RETURN_IF_ERROR(checkpoint.CheckUnchanged());
+  PreparedJob result{.detection = std::move(prepared.detection)};
+  if (!prepared.calibration) return result;
+  const ShardImportance measured{std::move(prepared.importance), *prepared.calibration};
+  ASSIGN_OR_RETURN(result.importance_sha256,
+                   WriteImportance(storage, job, checkpoint, measured, context));
+  return result;
+}
+
 absl::StatusOr<ShardResult> CompressShard(const Storage& storage, const ShardJob& job, int index,
                                           const RunContext& context) {
-  if (const auto done = ReadShard(storage, job, index); done.ok()) return ResultOf(*done, true);
-  ASSIGN_OR_RETURN(const OpenShardJob open, OpenShardJob::Open(storage, job));
-  if (index < 0 || index >= open.shards()) {
-    return Error(Reason::kOptionInvalid, "index", fmt::format("it is {}", index),
-                 fmt::format("the source has shards 0 to {}", open.shards() - 1));
+  if (const auto done = ReadShard(storage, job, index); done.ok()) {
+    return ShardResult{true, done->bytes_in, done->bytes_out, done->file.sha256};
   }
+  ASSIGN_OR_RETURN(const OpenShardJob open, OpenShardJob::Open(storage, job, index));
   // Whatever stands there is not a finished shard of this job.
   ASSIGN_OR_RETURN(const auto output,
                    storage.CreateDirectory(ShardDirectory(job, index), /*overwrite=*/true));
-  ASSIGN_OR_RETURN(const Json manifest, WriteShard(open, job, index, *output, context));
-  return ResultOf(manifest, false);
+  return WriteShard(open, job, index, *output, context);
 }
 
 }  // namespace linchpin

@@ -1,10 +1,12 @@
-// A compression in parts: workers that know nothing of each other compress a
-// shard each, and a last call puts the artifact together.
+// A compression in parts: a first call learns what every worker must know,
+// workers that know nothing of each other compress a shard each, and a last call
+// puts the artifact together.
 //
 // The only state is in the user's store.  A finished shard stands beside the
 // destination, in a directory of its own, with a manifest of its part as its
 // evidence; it appears whole, and a worker that finds it has nothing to do.  The
 // artifact appears whole as well, with the bytes that one process would write.
+// Then what the job left beside it is removed.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +27,16 @@ struct ShardJob {
   std::string destination;
   std::string key;  // 64 hexadecimal digits; names the shards' directories
   QuantizeOptions quantize;
-  std::string detection_json;  // as DetectionToJson makes it, compact or not
+  std::string detection_json;     // as DetectionToJson makes it, compact or not
+  std::string importance_sha256;  // as PreparedJob has it
+};
+
+// What a job's first call finds.
+struct PreparedJob {
+  Detection detection;
+  // Of what tells how much each input channel matters, which was written beside
+  // the destination; empty unless scales go by it.
+  std::string importance_sha256;
 };
 
 struct ShardResult {
@@ -35,18 +46,30 @@ struct ShardResult {
   std::string sha256;  // of the file
 };
 
-// Where shard `index` of the job stands.
+// Where the job keeps something, and shard `index`.
+std::string JobDirectory(const ShardJob& job, std::string_view what);
 std::string ShardDirectory(const ShardJob& job, int index);
+
+// Looks for super weights and measures channels, once for all workers; the job's
+// own quantize, detection_json and importance_sha256 do not count.  The errors of
+// Compress; FEATURE_UNSUPPORTED for what is not written in parts.
+absl::StatusOr<PreparedJob> PrepareCompression(const Storage& storage, const ShardJob& job,
+                                               const CompressOptions& options,
+                                               const RunContext& context);
 
 // Compresses shard `index` of the source, from 0, unless it stands there
 // already.  OPTION_INVALID for an index that there is not, and for a detection
-// that is none; FEATURE_UNSUPPORTED for options that need the whole model.
+// that is none; FEATURE_UNSUPPORTED for what is not written in parts;
+// SOURCE_NOT_FOUND and DIGEST_MISMATCH where the preparation is not there any more.
 absl::StatusOr<ShardResult> CompressShard(const Storage& storage, const ShardJob& job, int index,
                                           const RunContext& context);
 
-// Checks every shard's digest, and that the source is what it was, and writes
-// the artifact.  SHARD_MISSING with the indices of shards that are not there;
-// DIGEST_MISMATCH, SOURCE_CHANGED.  The shards' directories are left.
+// Puts the shards' files into the artifact, as they are where the store can, and
+// writes what goes with them.  Digests are those that were taken when the files
+// were written; samples of the bytes are held against the shards' records.  What
+// the job kept beside the destination is removed then.  Called again it finds the
+// artifact and says the same.  SOURCE_NOT_FOUND with the indices of shards that
+// are not there; DIGEST_MISMATCH.
 absl::StatusOr<CompressResult> FinalizeCompression(const Storage& storage, const ShardJob& job,
                                                    bool overwrite, const RunContext& context);
 

@@ -10,12 +10,11 @@
 namespace linchpin {
 namespace {
 
-constexpr uint64_t kMaxManifestBytes = uint64_t{256} << 20;
 constexpr int kKeyDigits = 12;
 
 absl::Status BadDetection(std::string_view why) {
   return Error(Reason::kOptionInvalid, "detection_json", why,
-               "give the detection_json of DetectSuperWeights");
+               "give the detection_json of PrepareCompression");
 }
 
 absl::StatusOr<std::vector<PinnedWeight>> PinnedIn(const Json& detection) {
@@ -38,36 +37,77 @@ absl::StatusOr<std::vector<PinnedWeight>> PinnedIn(const Json& detection) {
   return pinned;
 }
 
-// What a worker can do that has one shard and no activations.
-absl::Status CheckOptionsOfParts(const QuantizeOptions& options) {
-  if (NeedsImportance(options)) {
-    return Error(Reason::kFeatureUnsupported, "quantization.scale",
-                 "importance takes the activations of the whole model, which a worker has not",
-                 "choose mse, signed or minmax, or compress the model in one call");
+// What a shard's manifest has besides what ReadManifestClaims checks.
+absl::Status FillIn(const Json& manifest, const std::string& file, FinishedShard& shard) {
+  const Json name = At(manifest, "/source/files/0/name");
+  const Json size = At(manifest, "/source/files/0/size");
+  const Json sha256 = At(manifest, "/source/files/0/sha256");
+  const Json bytes_in = At(manifest, "/output/bytes_in");
+  const Json bytes_out = At(manifest, "/output/bytes_out");
+  const Json samples = manifest.value(std::string(kSamplesField), Json());
+  if (!name.is_string() || !size.is_number_unsigned() || !sha256.is_string() ||
+      !bytes_in.is_number_unsigned() || !bytes_out.is_number_unsigned() || !samples.is_string()) {
+    return Error(Reason::kConfigInvalid, file, "it is no manifest of a shard");
   }
-  if (options.format != Format::kCompressedTensors) {
-    return Error(Reason::kFeatureUnsupported, "quantization.format",
-                 "only compressed-tensors is written in parts", "compress the model in one call");
-  }
+  shard.source = {name.get<std::string>(), size.get<uint64_t>(), sha256.get<std::string>()};
+  shard.samples = samples.get<std::string>();
+  shard.bytes_in = bytes_in.get<uint64_t>();
+  shard.bytes_out = bytes_out.get<uint64_t>();
+  shard.tensors = At(manifest, "/tensors");
   return absl::OkStatus();
 }
 
 }  // namespace
 
-std::string ShardDirectory(const ShardJob& job, int index) {
-  std::string destination = job.destination;
-  while (destination.size() > 1 && destination.ends_with('/')) destination.pop_back();
-  return fmt::format("{}.shard-{}-{:05}", destination, job.key.substr(0, kKeyDigits), index);
+absl::Status CheckParts(const Checkpoint& checkpoint, const QuantizeOptions& options) {
+  const auto refuse = [](std::string_view what, std::string_view why) {
+    return Error(Reason::kFeatureUnsupported, what, why, "compress the model in one call");
+  };
+  if (options.format == Format::kGguf) {
+    return refuse("quantization.format",
+                  "a GGUF output is one file, whose tensors do not stay in the source's shards");
+  }
+  if (checkpoint.is_gguf()) {
+    return refuse(checkpoint.path(),
+                  "what is made from a GGUF file is one file, whatever its parts");
+  }
+  return absl::OkStatus();
 }
 
-absl::StatusOr<OpenShardJob> OpenShardJob::Open(const Storage& storage, const ShardJob& job) {
-  RETURN_IF_ERROR(CheckOptionsOfParts(job.quantize));
+Json At(const Json& json, const char* pointer) {
+  return json.is_object() ? json.value(Json::json_pointer(pointer), Json()) : Json();
+}
+
+std::string JobDirectory(const ShardJob& job, std::string_view what) {
+  std::string destination = job.destination;
+  while (destination.size() > 1 && destination.ends_with('/')) destination.pop_back();
+  return fmt::format("{}.shard-{}-{}", destination, job.key.substr(0, kKeyDigits), what);
+}
+
+std::string ShardDirectory(const ShardJob& job, int index) {
+  return JobDirectory(job, fmt::format("{:05}", index));
+}
+
+absl::StatusOr<OpenShardJob> OpenShardJob::Open(const Storage& storage, const ShardJob& job,
+                                                std::optional<int> index) {
   ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(storage, job.source));
+  RETURN_IF_ERROR(CheckParts(checkpoint, job.quantize));
+  const int shards = static_cast<int>(checkpoint.shards().size());
+  if (index && (*index < 0 || *index >= shards)) {
+    return Error(Reason::kOptionInvalid, "index", fmt::format("it is {}", *index),
+                 fmt::format("the source has shards 0 to {}", shards - 1));
+  }
   ASSIGN_OR_RETURN(Json detection,
                    ParseJson("detection_json", job.detection_json, Reason::kOptionInvalid));
   ASSIGN_OR_RETURN(const std::vector<PinnedWeight> pinned, PinnedIn(detection));
-  ASSIGN_OR_RETURN(Plan plan, MakePlan(checkpoint, job.quantize, pinned));
-  return OpenShardJob{std::move(checkpoint), std::move(detection), std::move(plan)};
+  std::optional<ShardImportance> measured;
+  if (NeedsImportance(job.quantize)) {
+    ASSIGN_OR_RETURN(measured, ReadImportance(storage, job, checkpoint, index));
+  }
+  ASSIGN_OR_RETURN(Plan plan, MakePlan(checkpoint, job.quantize, pinned,
+                                       measured ? &measured->importance : nullptr));
+  return OpenShardJob{std::move(checkpoint), std::move(detection), std::move(measured),
+                      std::move(plan)};
 }
 
 std::string OpenShardJob::OutputName(int index) const {
@@ -84,20 +124,22 @@ Plan OpenShardJob::PartOf(int index) const {
   return part;
 }
 
-absl::StatusOr<Json> ReadShard(const Storage& storage, const ShardJob& job, int index) {
+absl::StatusOr<FinishedShard> ReadShard(const Storage& storage, const ShardJob& job, int index) {
   const std::string file = fmt::format("{}/{}", ShardDirectory(job, index), kManifestName);
   ASSIGN_OR_RETURN(const std::string text, ReadText(storage, file, kMaxManifestBytes));
-  ASSIGN_OR_RETURN(const ManifestClaims claims, ReadManifestClaims(file, text));
-  ASSIGN_OR_RETURN(Json manifest, ParseJson(file, text, Reason::kConfigInvalid));
-  if (manifest.value(std::string(kJobKeyField), "") != job.key || claims.files.size() != 1) {
+  ASSIGN_OR_RETURN(ManifestClaims claims, ReadManifestClaims(file, text));
+  ASSIGN_OR_RETURN(const Json manifest, ParseJson(file, text, Reason::kConfigInvalid));
+  if (manifest.value(std::string(kJobKeyField), Json()) != job.key || claims.files.size() != 1) {
     return Error(Reason::kConfigInvalid, file, "it is of another job");
   }
-  ASSIGN_OR_RETURN(const auto shard, storage.Open(fmt::format("{}/{}", ShardDirectory(job, index),
-                                                              claims.files[0].name)));
-  if (shard->size() != claims.files[0].size) {
-    return Error(Reason::kDigestMismatch, claims.files[0].name, "its size is not the manifest's");
+  FinishedShard shard{.file = std::move(claims.files.front()), .kept = std::move(claims.kept)};
+  RETURN_IF_ERROR(FillIn(manifest, file, shard));
+  ASSIGN_OR_RETURN(const auto weights,
+                   storage.Open(fmt::format("{}/{}", ShardDirectory(job, index), shard.file.name)));
+  if (weights->size() != shard.file.size) {
+    return Error(Reason::kDigestMismatch, shard.file.name, "its size is not the manifest's");
   }
-  return manifest;
+  return shard;
 }
 
 }  // namespace linchpin

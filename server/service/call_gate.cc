@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "base/status.h"
+#include "fmt/format.h"
 #include "grpc/grpc_security_constants.h"
+#include "linchpin/v1/compression.grpc.pb.h"
 #include "service/status_conversion.h"
 
 namespace linchpin {
@@ -13,6 +15,13 @@ namespace {
 constexpr char kAuthorization[] = "authorization";
 constexpr char kPath[] = ":path";
 constexpr char kTraceParent[] = "traceparent";
+
+// "/package.Service/"
+const std::string& OurService() {
+  static const std::string prefix =
+      fmt::format("/{}/", v1::CompressionService::service_full_name());
+  return prefix;
+}
 
 std::string Text(grpc::string_ref text) { return std::string(text.data(), text.size()); }
 
@@ -43,6 +52,7 @@ class Processor final : public grpc::AuthMetadataProcessor {
                        OutputMetadata* /*consumed*/, OutputMetadata* /*response*/) override {
     const auto path = metadata.find(kPath);
     const std::string method = path == metadata.end() ? std::string() : Text(path->second);
+    if (method.starts_with(OurService())) return grpc::Status::OK;  // it asks OriginOf
     const absl::Status status = gate_.Check(method, PresentedBy(context, metadata, unix_socket_));
     if (status.ok()) return grpc::Status::OK;
     metrics_.CountReason(ReasonOf(status));
@@ -62,12 +72,17 @@ std::shared_ptr<grpc::AuthMetadataProcessor> GateProcessor(const Gate& gate, Met
   return std::make_shared<Processor>(gate, metrics, unix_socket);
 }
 
-absl::StatusOr<CallOrigin> OriginOf(const grpc::ServerContextBase& context, const Gate& gate) {
+absl::StatusOr<CallOrigin> OriginOf(const grpc::ServerContextBase& context, const Backend& backend,
+                                    std::string_view rpc) {
   const auto& metadata = context.client_metadata();
-  CallOrigin origin;
   const bool unix_socket = context.peer().starts_with("unix:");
-  ASSIGN_OR_RETURN(origin.caller,
-                   gate.Identify(PresentedBy(context.auth_context().get(), metadata, unix_socket)));
+  const Presented presented = PresentedBy(context.auth_context().get(), metadata, unix_socket);
+  absl::StatusOr<Caller> caller = backend.gate.Admit(rpc, presented);
+  if (!caller.ok()) {
+    backend.metrics.CountReason(ReasonOf(caller.status()));
+    return caller.status();
+  }
+  CallOrigin origin{.caller = *std::move(caller)};
   const auto trace = metadata.find(kTraceParent);
   if (trace != metadata.end()) origin.trace = TraceOf(Text(trace->second));
   return origin;

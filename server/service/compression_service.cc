@@ -32,9 +32,10 @@ grpc::ServerWriteReactor<Response>* Stream(const Backend& backend, JobKind kind,
 
 grpc::ServerUnaryReactor* CompressionService::GetCapabilities(
     Context* context, const v1::GetCapabilitiesRequest*, v1::GetCapabilitiesResponse* response) {
-  *response = Capabilities(backend_);
+  const absl::Status allowed = OriginOf(*context, backend_, "GetCapabilities").status();
+  if (allowed.ok()) *response = Capabilities(backend_);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
+  reactor->Finish(EndCall(*context, allowed));
   return reactor;
 }
 
@@ -57,6 +58,11 @@ grpc::ServerWriteReactor<v1::EvaluateCompressionResponse>* CompressionService::E
 grpc::ServerWriteReactor<v1::CompressModelResponse>* CompressionService::CompressModel(
     Context* context, const v1::CompressModelRequest* request) {
   return Stream<v1::CompressModelResponse>(backend_, JobKind::kCompress, context, request);
+}
+
+grpc::ServerWriteReactor<v1::PrepareCompressionResponse>* CompressionService::PrepareCompression(
+    Context* context, const v1::PrepareCompressionRequest* request) {
+  return Stream<v1::PrepareCompressionResponse>(backend_, JobKind::kPrepare, context, request);
 }
 
 grpc::ServerWriteReactor<v1::CompressShardResponse>* CompressionService::CompressShard(

@@ -27,6 +27,8 @@ class CompressionService final : public v1::CompressionService::CallbackService 
       Context* context, const v1::EvaluateCompressionRequest* request) override;
   grpc::ServerWriteReactor<v1::CompressModelResponse>* CompressModel(
       Context* context, const v1::CompressModelRequest* request) override;
+  grpc::ServerWriteReactor<v1::PrepareCompressionResponse>* PrepareCompression(
+      Context* context, const v1::PrepareCompressionRequest* request) override;
   grpc::ServerWriteReactor<v1::CompressShardResponse>* CompressShard(
       Context* context, const v1::CompressShardRequest* request) override;
   grpc::ServerWriteReactor<v1::FinalizeCompressionResponse>* FinalizeCompression(

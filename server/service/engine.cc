@@ -13,6 +13,7 @@ Engine PipelineEngine() {
           .survey = SurveySource,
           .detect = Detect,
           .evaluate = Evaluate,
+          .prepare = PrepareCompression,
           .compress_shard = CompressShard,
           .finalize = FinalizeCompression,
           .verify = VerifyArtifact,

@@ -38,6 +38,9 @@ struct Engine {
   std::function<absl::StatusOr<Evaluation>(const Storage&, Path source, const EvaluateRequest&,
                                            const RunContext&)>
       evaluate;
+  std::function<absl::StatusOr<PreparedJob>(const Storage&, const ShardJob&, const CompressOptions&,
+                                            const RunContext&)>
+      prepare;
   std::function<absl::StatusOr<ShardResult>(const Storage&, const ShardJob&, int index,
                                             const RunContext&)>
       compress_shard;

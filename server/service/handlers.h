@@ -18,6 +18,8 @@ absl::StatusOr<v1::EvaluateCompressionResponse> Handle(
     const v1::EvaluateCompressionRequest& request, JobRun& run);
 absl::StatusOr<v1::CompressModelResponse> Handle(const v1::CompressModelRequest& request,
                                                  JobRun& run);
+absl::StatusOr<v1::PrepareCompressionResponse> Handle(const v1::PrepareCompressionRequest& request,
+                                                      JobRun& run);
 absl::StatusOr<v1::CompressShardResponse> Handle(const v1::CompressShardRequest& request,
                                                  JobRun& run);
 absl::StatusOr<v1::FinalizeCompressionResponse> Handle(

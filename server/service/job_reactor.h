@@ -40,7 +40,7 @@ absl::StatusOr<Response> Guarded(const Work& work, JobRun& run) {
 // A slot for the job of a call.
 inline absl::StatusOr<std::shared_ptr<JobRun>> Admit(const Backend& backend, JobKind kind,
                                                      const grpc::ServerContextBase& context) {
-  ASSIGN_OR_RETURN(const CallOrigin origin, OriginOf(context, backend.gate));
+  ASSIGN_OR_RETURN(const CallOrigin origin, OriginOf(context, backend, RpcOf(kind)));
   return JobRun::Admit(backend, kind, origin);
 }
 

@@ -21,6 +21,22 @@ absl::Status MayWrite(std::string_view field, const std::string& path, const Job
   return run.caller().CheckDestination(path, CanonicalIn(run.storage()));
 }
 
+absl::StatusOr<std::string> OptionsForKey(const google::protobuf::Message& options,
+                                          const JobRun& /*run*/) {
+  return CanonicalBytes(options);
+}
+
+absl::StatusOr<std::string> OptionsForKey(const v1::QuantizationOptions& options,
+                                          const JobRun& run) {
+  const std::string& donor = options.gguf_donor();
+  if (donor.empty()) return CanonicalBytes(options);
+  RETURN_IF_ERROR(MayRead("quantization.gguf_donor", donor, run));
+  ASSIGN_OR_RETURN(const SourceSurvey survey, SurveyFor(donor, TokenLoad{}, run));
+  v1::QuantizationOptions named = options;
+  named.set_gguf_donor(survey.fingerprint);
+  return CanonicalBytes(named);
+}
+
 absl::StatusOr<SourceSurvey> SurveyFor(const std::string& source, const TokenLoad& load,
                                        const JobRun& run) {
   const Backend& backend = run.backend();

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "linchpin/v1/compression.pb.h"
 #include "service/job_run.h"
 #include "service/request_key.h"
 
@@ -20,12 +21,24 @@ absl::Status MayWrite(std::string_view field, const std::string& path, const Job
 absl::StatusOr<SourceSurvey> SurveyFor(const std::string& source, const TokenLoad& load,
                                        const JobRun& run);
 
-// The same.  From here on the job has its key, of the source and the options.
+// What options add to the key of a job.  Of a donor of a GGUF output that is its
+// fingerprint, wherever it lies; the caller must be allowed to read it.
+absl::StatusOr<std::string> OptionsForKey(const google::protobuf::Message& options,
+                                          const JobRun& run);
+absl::StatusOr<std::string> OptionsForKey(const v1::QuantizationOptions& options,
+                                          const JobRun& run);
+
+// As SurveyFor.  From here on the job has its key, of the source and the options.
 template <class... Options>
 absl::StatusOr<SourceSurvey> Survey(const std::string& source, const TokenLoad& load, JobRun& run,
                                     const Options&... options) {
   ASSIGN_OR_RETURN(SourceSurvey survey, SurveyFor(source, load, run));
-  run.SetKey(KeyOf(survey.fingerprint, options...));
+  std::string canonical;
+  for (const absl::StatusOr<std::string>& each : {OptionsForKey(options, run)...}) {
+    RETURN_IF_ERROR(each.status());
+    canonical += *each;
+  }
+  run.SetKey(KeyOfBytes(survey.fingerprint, canonical));
   return survey;
 }
 

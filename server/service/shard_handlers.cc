@@ -10,31 +10,52 @@ namespace linchpin {
 namespace {
 
 // The job of a call, if it is still the one that was planned, with the memory
-// that its source asks for.
-absl::StatusOr<ShardJob> BeginPart(const v1::CompressionJob& job, JobRun& run) {
+// that its source and `load` ask for.
+absl::StatusOr<ShardJob> BeginPart(const v1::CompressionJob& job, const TokenLoad& load,
+                                   JobRun& run) {
   RETURN_IF_ERROR(MayRead("job.source", job.source(), run));
   RETURN_IF_ERROR(MayWrite("job.destination", job.destination(), run));
   ShardJob part{.source = job.source(),
                 .destination = job.destination(),
                 .key = job.job_key(),
-                .detection_json = job.detection_json()};
+                .detection_json = job.detection_json(),
+                .importance_sha256 = job.importance_sha256()};
   ASSIGN_OR_RETURN(part.quantize, FromProto(job.quantization()));
-  RETURN_IF_ERROR(ReserveFor(job.source(), TokenLoad{}, run, job.detection(), job.quantization()));
+  RETURN_IF_ERROR(ReserveFor(job.source(), load, run, job.detection(), job.quantization()));
   if (run.key() != job.job_key()) {
     return Error(Reason::kSourceChanged, "job.job_key",
                  "source, options or version are not those of the job that was planned",
                  "plan the job again");
   }
-  // Shards stand beside the destination.
+  // What the job keeps stands beside the destination.
   RETURN_IF_ERROR(MayWrite("job.destination", ShardDirectory(part, 0), run));
   return part;
 }
 
 }  // namespace
 
+absl::StatusOr<v1::PrepareCompressionResponse> Handle(const v1::PrepareCompressionRequest& request,
+                                                      JobRun& run) {
+  const Engine& engine = run.backend().engine;
+  ASSIGN_OR_RETURN(const CompressOptions options,
+                   FromProto(request.job().detection(), request.job().quantization()));
+  ASSIGN_OR_RETURN(const ShardJob job, BeginPart(request.job(), LoadOf(options), run));
+  ASSIGN_OR_RETURN(const PreparedJob prepared,
+                   engine.prepare(run.storage(), job, options, run.Context()));
+  run.backend().metrics.SuperWeightsDetected(
+      static_cast<int64_t>(prepared.detection.super_weights.size()));
+  v1::PrepareCompressionResponse response;
+  v1::PreparedCompression& result = *response.mutable_result();
+  *result.mutable_detection() = ToProto(prepared.detection);
+  result.set_detection_json(engine.detection_json(prepared.detection));
+  result.set_importance_sha256(prepared.importance_sha256);
+  result.set_job_key(run.key());
+  return response;
+}
+
 absl::StatusOr<v1::CompressShardResponse> Handle(const v1::CompressShardRequest& request,
                                                  JobRun& run) {
-  ASSIGN_OR_RETURN(const ShardJob job, BeginPart(request.job(), run));
+  ASSIGN_OR_RETURN(const ShardJob job, BeginPart(request.job(), TokenLoad{}, run));
   ASSIGN_OR_RETURN(
       const ShardResult shard,
       run.backend().engine.compress_shard(run.storage(), job, request.index(), run.Context()));
@@ -50,7 +71,7 @@ absl::StatusOr<v1::CompressShardResponse> Handle(const v1::CompressShardRequest&
 
 absl::StatusOr<v1::FinalizeCompressionResponse> Handle(
     const v1::FinalizeCompressionRequest& request, JobRun& run) {
-  ASSIGN_OR_RETURN(const ShardJob job, BeginPart(request.job(), run));
+  ASSIGN_OR_RETURN(const ShardJob job, BeginPart(request.job(), TokenLoad{}, run));
   ASSIGN_OR_RETURN(
       const CompressResult result,
       run.backend().engine.finalize(run.storage(), job, request.overwrite(), run.Context()));

@@ -16,7 +16,6 @@ import struct
 import numpy as np
 
 BOS, ROW, COLUMN, VALUE = 1, 77, 123, 3.0
-LAYERS_PER_SHARD = 6
 
 
 def to_bf16(values):
@@ -62,7 +61,7 @@ def tensors_of(options):
 
     yield matrix(0, "model.embed_tokens.weight", vocab, hidden, put_bos)
     for layer in range(options.layers):
-        shard, prefix = layer // LAYERS_PER_SHARD, f"model.layers.{layer}."
+        shard, prefix = layer // options.layers_per_shard, f"model.layers.{layer}."
         planted = layer == 1
         nothing = lambda values: None
         yield norm(shard, prefix + "input_layernorm.weight")
@@ -76,7 +75,7 @@ def tensors_of(options):
         yield matrix(shard, prefix + "mlp.up_proj.weight", ffn, hidden, looks)
         yield matrix(shard, prefix + "mlp.down_proj.weight", hidden, ffn,
                      put_super_weight if planted else nothing)
-    last = (options.layers - 1) // LAYERS_PER_SHARD
+    last = (options.layers - 1) // options.layers_per_shard
     yield norm(last, "model.norm.weight")
     yield matrix(last, "lm_head.weight", vocab, hidden)
 
@@ -100,7 +99,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path)
     for name, default in (("layers", 16), ("hidden", 2048), ("intermediate", 8192),
-                          ("vocab", 32000), ("heads", 32), ("kv_heads", 8)):
+                          ("vocab", 32000), ("heads", 32), ("kv_heads", 8),
+                          ("layers_per_shard", 6)):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
     options = parser.parse_args()
     options.head_dim = options.hidden // options.heads

@@ -210,6 +210,52 @@ TEST_F(CallsTest, CompressModel) {
   EXPECT_EQ(server_.Metric("linchpin_tensors_total", "quantized"), 1);
 }
 
+// A donor is what it holds, wherever it lies.
+TEST_F(CallsTest, TheContentOfADonorIsPartOfTheKey) {
+  const auto key = [&](const std::string& donor) {
+    v1::PlanCompressionRequest plan;
+    plan.set_source(server_.root() + "/model");
+    plan.mutable_quantization()->set_format(v1::OUTPUT_FORMAT_GGUF);
+    plan.mutable_quantization()->set_scheme(v1::SCHEME_Q4_0);
+    plan.mutable_quantization()->set_gguf_donor(donor);
+    v1::PlanCompressionResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status = stub_->PlanCompression(&context, plan, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response.job_key();
+  };
+  const std::string a = server_.root() + "/a.gguf", b = server_.root() + "/b.gguf";
+  const std::string before = key(a);
+  EXPECT_EQ(key(b), before);
+  fake_.set_fingerprint(a, "other");
+  EXPECT_NE(key(a), before);
+  EXPECT_EQ(key(b), before);
+}
+
+TEST_F(CallsTest, PrepareCompression) {
+  v1::PrepareCompressionRequest request;
+  request.mutable_job()->set_source(server_.root() + "/model");
+  request.mutable_job()->set_destination(server_.root() + "/out");
+  v1::PlanCompressionRequest plan;
+  plan.set_source(request.job().source());
+  v1::PlanCompressionResponse planned;
+  ASSERT_TRUE(stub_->PlanCompression(&context_, plan, &planned).ok());
+  request.mutable_job()->set_job_key(planned.job_key());
+  grpc::ClientContext context, other;
+  auto reader = stub_->PrepareCompression(&context, request);
+  const auto call = ReadAll(*reader);
+  ASSERT_TRUE(call.status.ok()) << call.status.error_message();
+  const v1::PreparedCompression& result = call.last->result();
+  EXPECT_EQ(result.detection().super_weights_size(), 2);
+  EXPECT_EQ(result.detection_json(), R"({"fake":true})");
+  EXPECT_EQ(result.importance_sha256(), std::string(64, 'f'));
+  EXPECT_EQ(result.job_key(), planned.job_key());
+  EXPECT_EQ(server_.Metric("linchpin_jobs_total", "kind=\"prepare\",result=\"ok\""), 1);
+  request.mutable_job()->set_job_key(std::string(64, '0'));
+  auto refused = stub_->PrepareCompression(&other, request);
+  EXPECT_EQ(RichErrorOf(ReadAll(*refused).status).info.reason(), "SOURCE_CHANGED");
+}
+
 TEST_F(CallsTest, CompressShardAndFinalizeCompression) {
   v1::CompressionJob job;
   job.set_source(server_.root() + "/model");

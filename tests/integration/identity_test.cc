@@ -74,7 +74,8 @@ grpc::Status CallAnything(const std::shared_ptr<grpc::Channel>& channel, const s
   };
   call->StartCall(nullptr);
   wait();
-  call->WriteLast(grpc::ByteBuffer(), {}, nullptr);
+  const grpc::Slice empty(nullptr, 0);
+  call->WriteLast(grpc::ByteBuffer(&empty, 1), {}, nullptr);
   wait();
   grpc::ByteBuffer answer;
   do {
@@ -96,6 +97,9 @@ TEST_F(IdentityTest, NoMethodAnswersWithoutATokenBesideWhatIsOpen) {
     const grpc::Status status =
         CallAnything(server.channel(), "/" + method.service + "/" + method.method, *context);
     EXPECT_EQ(status.error_code(), StatusCode::UNAUTHENTICATED) << method.service << method.method;
+    if (method.service.starts_with("linchpin.")) {
+      EXPECT_EQ(RichErrorOf(status).info.reason(), "UNAUTHENTICATED") << method.method;
+    }
   }
   EXPECT_EQ(CallAnything(server.channel(), "/no.such.Service/Method", *Context()).error_code(),
             StatusCode::UNAUTHENTICATED);
@@ -127,6 +131,13 @@ TEST_F(IdentityTest, ThePolicyBoundsMethodsPathsAndSizes) {
   EXPECT_EQ(Capabilities(server, *Context("reader")).error_code(), StatusCode::PERMISSION_DENIED);
   EXPECT_EQ(Capabilities(server, *Context("nothing")).error_code(), StatusCode::PERMISSION_DENIED);
   EXPECT_EQ(Capabilities(server, *Context("stranger")).error_code(), StatusCode::PERMISSION_DENIED);
+  for (const RpcMethod& method : ServedMethods()) {
+    if (!method.service.starts_with("linchpin.")) continue;
+    const grpc::Status status = CallAnything(
+        server.channel(), "/" + method.service + "/" + method.method, *Context("nothing"));
+    EXPECT_EQ(status.error_code(), StatusCode::PERMISSION_DENIED) << method.method;
+    EXPECT_EQ(RichErrorOf(status).info.reason(), "POLICY_REFUSED") << method.method;
+  }
   EXPECT_TRUE(Detect(server, "/allowed/model", "reader").ok());
   for (const char* source : {"/secret/model", "/allowed/../secret", "/allowed-not/model"}) {
     const grpc::Status status = Detect(server, source, "reader");

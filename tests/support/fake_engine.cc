@@ -46,12 +46,14 @@ FakeEngine::FakeEngine() {
   engine_.libtorch_version = "none";
   engine_.families = {"llama"};
   engine_.detection_json = [](const Detection&) { return R"({"fake":true})"; };
-  engine_.survey = [this](auto&&...) -> absl::StatusOr<SourceSurvey> {
+  engine_.survey = [this](const Storage&, const std::string& source, int,
+                          const TokenLoad&) -> absl::StatusOr<SourceSurvey> {
     std::lock_guard lock(mutex_);
     if (!error_.ok()) return error_;
+    const auto own = fingerprints_.find(source);
     return SourceSurvey{.memory_bytes = memory_,
                         .source_bytes = source_bytes_,
-                        .fingerprint = "fingerprint",
+                        .fingerprint = own == fingerprints_.end() ? "fingerprint" : own->second,
                         .shards = {"model.safetensors"}};
   };
   engine_.plan = [](const Storage&, const std::string&,
@@ -76,6 +78,11 @@ FakeEngine::FakeEngine() {
         .loss = 2, .perplexity = 7.389, .tokens = static_cast<int64_t>(request.tokens.ids.size())};
     if (!request.against.empty()) evaluation.against = {1.5, 4.4817, 0.25};
     return evaluation;
+  };
+  engine_.prepare = [this](const Storage&, const ShardJob&, const CompressOptions&,
+                           const RunContext& context) -> absl::StatusOr<PreparedJob> {
+    RETURN_IF_ERROR(Work(context));
+    return PreparedJob{SampleDetection(), std::string(64, 'f')};
   };
   engine_.compress_shard = [this](const Storage&, const ShardJob&, int index,
                                   const RunContext& context) -> absl::StatusOr<ShardResult> {
@@ -168,6 +175,11 @@ void FakeEngine::ThrowOnce() {
 void FakeEngine::set_memory(uint64_t bytes) {
   std::lock_guard lock(mutex_);
   memory_ = bytes;
+}
+
+void FakeEngine::set_fingerprint(const std::string& source, const std::string& fingerprint) {
+  std::lock_guard lock(mutex_);
+  fingerprints_[source] = fingerprint;
 }
 
 void FakeEngine::set_source_bytes(uint64_t bytes) {

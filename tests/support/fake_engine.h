@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -32,6 +33,7 @@ class FakeEngine {
   // What a survey says.
   void set_memory(uint64_t bytes);
   void set_source_bytes(uint64_t bytes);
+  void set_fingerprint(const std::string& source, const std::string& fingerprint);
 
   // Waits until `count` calls are held; false after five seconds.
   bool WaitForHeld(int count);
@@ -56,6 +58,7 @@ class FakeEngine {
   int stopped_ = 0;
   uint64_t memory_ = 1000;
   uint64_t source_bytes_ = 500;
+  std::map<std::string, std::string> fingerprints_;
   absl::Status error_;
   CompressOptions options_;
   Engine engine_;

@@ -1,5 +1,7 @@
 #include "pipeline/job_key.h"
 
+#include <cstring>
+
 #include "gtest/gtest.h"
 #include "tests/support/tiny_checkpoint.h"
 
@@ -41,6 +43,27 @@ TEST(FingerprintOf, ChangesWithWeightsConfigNamesAndShards) {
   EXPECT_NE(more, before);
   storage.Put("/more/more.txt", ToBytes("TEXT"));
   EXPECT_NE(Fingerprint(storage, "/more"), more);
+}
+
+TEST(SampleDigest, SeesSizeFirstAndLastByteAndLittleElse) {
+  const auto digest = [](const std::string& text) {
+    return SampleDigest(text.size(),
+                        [&text](uint64_t at, absl::Span<std::byte> out) {
+                          std::memcpy(out.data(), text.data() + at, out.size());
+                          return absl::OkStatus();
+                        })
+        .value_or("");
+  };
+  const std::string text(1 << 20, 'a');
+  EXPECT_EQ(digest(text).size(), 64U);
+  EXPECT_NE(digest(text), digest(text + "a"));
+  for (const size_t at : {size_t{0}, text.size() - 1}) {
+    std::string other = text;
+    other[at] = 'b';
+    EXPECT_NE(digest(other), digest(text)) << at;
+  }
+  EXPECT_NE(digest(""), digest("a"));
+  EXPECT_NE(digest("b"), digest("a"));
 }
 
 TEST(JobKey, DiffersInEachOfItsParts) {

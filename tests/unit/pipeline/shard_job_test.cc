@@ -4,8 +4,10 @@
 
 #include "artifact/manifest.h"
 #include "base/status.h"
+#include "format/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "pipeline/shard_importance.h"
 #include "storage/memory_storage.h"
 #include "tests/support/tiny_checkpoint.h"
 
@@ -21,19 +23,23 @@ std::map<std::string, std::string> Content(const MemoryStorage& storage, const s
   return content;
 }
 
-const QuantizeOptions kOptions{.scale = ScaleRule::kMse};
-
 class ShardJobTest : public testing::Test {
  protected:
   void SetUp() override {
     PutTinyCheckpoint(storage_, "/model", {.shards = 3});
-    const auto detection = Detect(storage_, "/model", {}, {});
-    ASSERT_TRUE(detection.ok()) << detection.status();
+    Prepare({});
+  }
+  // Makes job_ the job of these options.
+  void Prepare(const QuantizeOptions& quantize) {
+    options_ = {.quantize = quantize};
     job_ = {.source = "/model",
             .destination = "/parts",
             .key = std::string(64, 'a'),
-            .quantize = kOptions,
-            .detection_json = DetectionToJson(*detection).dump()};
+            .quantize = quantize};
+    const auto prepared = PrepareCompression(storage_, job_, options_, {});
+    ASSERT_TRUE(prepared.ok()) << prepared.status();
+    job_.detection_json = DetectionToJson(prepared->detection).dump();
+    job_.importance_sha256 = prepared->importance_sha256;
   }
   void CompressAll() {
     for (const int index : {2, 0, 1}) {
@@ -42,21 +48,120 @@ class ShardJobTest : public testing::Test {
       EXPECT_FALSE(shard->skipped);
     }
   }
+  // Of all that lies beside the destination.
+  std::vector<std::string> Left() const {
+    std::vector<std::string> left;
+    for (const FileEntry& file : storage_.List("/").value_or(std::vector<FileEntry>())) {
+      if (file.name.starts_with("parts.")) left.push_back(file.name);
+    }
+    return left;
+  }
+  // Flips the last bit of a file.
+  void Damage(const std::string& file) {
+    std::string bytes = ToText(storage_.Get(file));
+    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    storage_.Put(file, ToBytes(bytes));
+  }
 
   MemoryStorage storage_;
   ShardJob job_;
+  CompressOptions options_;
 };
 
+const QuantizeOptions kChoices[] = {
+    {},
+    {.scale = ScaleRule::kMse},
+    {.scheme = Scheme::kW8A16, .scale = ScaleRule::kSigned, .preserve = Preserve::kScale},
+    {.preserve = Preserve::kLora},
+    {.format = Format::kDense},
+    {.format = Format::kDense, .scheme = Scheme::kQ4_0},
+    {.format = Format::kDense, .preserve = Preserve::kRestore}};
+
 TEST_F(ShardJobTest, MakesTheBytesOfASingleProcess) {
+  for (const QuantizeOptions& choice : kChoices) {
+    const std::string which =
+        std::string(NameOf(choice.format)) + " " + std::string(NameOf(choice.preserve));
+    job_.destination = "/parts";
+    Prepare(choice);
+    CompressAll();
+    const auto parts = FinalizeCompression(storage_, job_, true, {});
+    ASSERT_TRUE(parts.ok()) << which << parts.status();
+    options_.overwrite = true;
+    const auto whole = Compress(storage_, "/model", storage_, "/whole", options_, {});
+    ASSERT_TRUE(whole.ok()) << which << whole.status();
+    EXPECT_EQ(Content(storage_, "/parts"), Content(storage_, "/whole")) << which;
+    EXPECT_EQ(parts->manifest, whole->manifest) << which;
+    EXPECT_EQ(parts->kept, whole->kept) << which;
+    EXPECT_EQ(parts->notes, whole->notes) << which;
+    EXPECT_EQ(parts->bytes_in, whole->bytes_in) << which;
+    EXPECT_EQ(parts->bytes_out, whole->bytes_out) << which;
+    EXPECT_THAT(Left(), testing::IsEmpty()) << which;
+  }
+}
+
+TEST_F(ShardJobTest, WhatIsMeasuredIsWrittenOnceAndLeftAsItIs) {
+  const std::string file = ImportanceDirectory(job_) + "/importance.safetensors";
+  const MemoryStorage::Bytes before = storage_.Get(file);
+  ASSERT_NE(before, nullptr);
+  const std::string sha256 = job_.importance_sha256;
+  EXPECT_EQ(sha256.size(), 64U);
+  Prepare({});
+  EXPECT_EQ(job_.importance_sha256, sha256);
+  EXPECT_EQ(storage_.Get(file), before);
+}
+
+TEST_F(ShardJobTest, NothingIsWrittenBeforeTheShardsWhereNothingIsMeasured) {
+  ASSERT_TRUE(storage_.RemoveDirectory(ImportanceDirectory(job_)).ok());
+  Prepare({.scale = ScaleRule::kMse});
+  EXPECT_EQ(job_.importance_sha256, "");
+  EXPECT_THAT(Left(), testing::IsEmpty());
+}
+
+TEST_F(ShardJobTest, AMeasurementThatIsNotTheJobsIsRefused) {
+  const std::string file = ImportanceDirectory(job_) + "/importance.safetensors";
+  const std::string good = ToText(storage_.Get(file));
+  const auto reason = [&](const std::string& text) {
+    storage_.Put(file, ToBytes(text));
+    return ReasonOf(CompressShard(storage_, job_, 2, {}).status());
+  };
+  std::string bad = good;
+  bad[good.find("built_in")] = 'B';
+  EXPECT_EQ(reason(bad), Reason::kDigestMismatch) << "the header";
+  bad = good;
+  bad.back() = static_cast<char>(bad.back() ^ 1);
+  EXPECT_EQ(reason(bad), Reason::kDigestMismatch) << "a vector of the shard";
+  EXPECT_EQ(reason(good.substr(0, 100)), Reason::kHeaderInvalid);
+  EXPECT_EQ(reason(""), Reason::kHeaderInvalid);
+  storage_.Remove(file);
+  EXPECT_EQ(ReasonOf(CompressShard(storage_, job_, 2, {}).status()), Reason::kSourceNotFound);
+  EXPECT_THAT(Left(), testing::IsEmpty());
+}
+
+TEST_F(ShardJobTest, AFinishedJobIsFinishedForWhoAsksAgain) {
   CompressAll();
-  const auto parts = FinalizeCompression(storage_, job_, false, {});
-  ASSERT_TRUE(parts.ok()) << parts.status();
-  const auto whole = Compress(storage_, "/model", storage_, "/whole", {.quantize = kOptions}, {});
-  ASSERT_TRUE(whole.ok()) << whole.status();
-  EXPECT_EQ(Content(storage_, "/parts"), Content(storage_, "/whole"));
-  EXPECT_EQ(parts->manifest, whole->manifest);
-  EXPECT_EQ(parts->kept, whole->kept);
-  EXPECT_EQ(parts->bytes_out, whole->bytes_out);
+  const auto first = FinalizeCompression(storage_, job_, false, {});
+  ASSERT_TRUE(first.ok()) << first.status();
+  const auto before = Content(storage_, "/parts");
+  for (const bool overwrite : {false, true}) {
+    const auto again = FinalizeCompression(storage_, job_, overwrite, {});
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(again->manifest, first->manifest);
+    EXPECT_EQ(again->kept, first->kept);
+    EXPECT_EQ(again->bytes_in, first->bytes_in);
+    EXPECT_EQ(again->bytes_out, first->bytes_out);
+  }
+  EXPECT_EQ(Content(storage_, "/parts"), before);
+}
+
+TEST_F(ShardJobTest, AnotherOutputAtTheDestinationIsNotTheJobs) {
+  Prepare({.scale = ScaleRule::kMse});
+  CompressAll();
+  ASSERT_TRUE(FinalizeCompression(storage_, job_, false, {}).ok());
+  Prepare({});
+  EXPECT_EQ(ReasonOf(FinalizeCompression(storage_, job_, false, {}).status()),
+            Reason::kOutputExists);
+  EXPECT_EQ(ReasonOf(FinalizeCompression(storage_, job_, true, {}).status()),
+            Reason::kSourceNotFound);
 }
 
 TEST_F(ShardJobTest, AFinishedShardIsLeftAsItIs) {
@@ -94,37 +199,51 @@ TEST_F(ShardJobTest, AShardOfAnotherJobOrCutShortIsDoneAgain) {
 
 TEST_F(ShardJobTest, ChangedBytesOfAShardAreFound) {
   CompressAll();
-  const std::string file = ShardDirectory(job_, 2) + "/model-00003-of-00003.safetensors";
-  std::string bytes = ToText(storage_.Get(file));
-  bytes.back() = static_cast<char>(bytes.back() ^ 1);
-  storage_.Put(file, ToBytes(bytes));
+  Damage(ShardDirectory(job_, 2) + "/model-00003-of-00003.safetensors");
   EXPECT_EQ(ReasonOf(FinalizeCompression(storage_, job_, false, {}).status()),
             Reason::kDigestMismatch);
   EXPECT_TRUE(Content(storage_, "/parts").empty());
 }
 
-TEST_F(ShardJobTest, AChangedSourceIsFound) {
-  CompressAll();
-  const std::string file = "/model/model-00002-of-00003.safetensors";
-  std::string bytes = ToText(storage_.Get(file));
-  bytes.back() = static_cast<char>(bytes.back() ^ 1);
-  storage_.Put(file, ToBytes(bytes));
-  EXPECT_EQ(ReasonOf(FinalizeCompression(storage_, job_, false, {}).status()),
-            Reason::kSourceChanged);
-}
-
 TEST_F(ShardJobTest, AModelInOneFileIsAJobOfOneShard) {
   PutTinyCheckpoint(storage_, "/single");
   job_.source = "/single";
+  ASSERT_TRUE(storage_.RemoveDirectory(ImportanceDirectory(job_)).ok());
+  const auto prepared = PrepareCompression(storage_, job_, options_, {});
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  job_.importance_sha256 = prepared->importance_sha256;
   ASSERT_TRUE(CompressShard(storage_, job_, 0, {}).ok());
   ASSERT_TRUE(FinalizeCompression(storage_, job_, false, {}).ok());
-  ASSERT_TRUE(Compress(storage_, "/single", storage_, "/whole", {.quantize = kOptions}, {}).ok());
+  ASSERT_TRUE(Compress(storage_, "/single", storage_, "/whole", options_, {}).ok());
   EXPECT_EQ(Content(storage_, "/parts"), Content(storage_, "/whole"));
 }
 
-TEST_F(ShardJobTest, RefusesWhatNeedsTheWholeModel) {
-  job_.quantize.scale = ScaleRule::kImportance;
-  EXPECT_EQ(ReasonOf(CompressShard(storage_, job_, 0, {}).status()), Reason::kFeatureUnsupported);
+TEST_F(ShardJobTest, RefusesWhatIsOneFileWhateverTheSourcesParts) {
+  options_.quantize = {.format = Format::kGguf, .scheme = Scheme::kQ4_0};
+  job_.quantize = options_.quantize;
+  for (const absl::Status& status : {PrepareCompression(storage_, job_, options_, {}).status(),
+                                     CompressShard(storage_, job_, 0, {}).status(),
+                                     FinalizeCompression(storage_, job_, false, {}).status()}) {
+    EXPECT_EQ(ReasonOf(status), Reason::kFeatureUnsupported);
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("GGUF"));
+  }
+}
+
+TEST_F(ShardJobTest, AManifestThatIsNoneOfAShardCountsAsNotFinished) {
+  CompressAll();
+  const std::string file = ShardDirectory(job_, 1) + "/linchpin.json";
+  const Json good = *ParseJson(file, ToText(storage_.Get(file)), Reason::kInternal);
+  for (const char* pointer :
+       {"/job_key", "/samples_sha256", "/source/files/0/size", "/output/bytes_in"}) {
+    Json bad = good;
+    bad[Json::json_pointer(pointer)] = nullptr;
+    storage_.Put(file, ToBytes(bad.dump()));
+    const absl::Status status = FinalizeCompression(storage_, job_, false, {}).status();
+    EXPECT_EQ(ReasonOf(status), Reason::kSourceNotFound) << pointer;
+    EXPECT_EQ(DetailsOf(status).at("missing"), "1");
+  }
+  EXPECT_FALSE(CompressShard(storage_, job_, 1, {})->skipped);
+  EXPECT_TRUE(FinalizeCompression(storage_, job_, false, {}).ok());
 }
 
 TEST_F(ShardJobTest, RefusesWhatIsNoJob) {

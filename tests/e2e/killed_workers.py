@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Compresses a model in parts on servers that are killed all the while.
+
+    killed_workers.py [--shards 200] [--workers 8] [--kill-every 2] [--hidden 512]
+
+As many servers as workers share one list of addresses; every --kill-every seconds one of them is killed
+with SIGKILL and started again.  The output must be that of a single process, byte for byte, and nothing
+may be left beside it.  Says how much processor time coordination took, against the single process, where
+nobody is killed.  Exit code 1 if anything differs.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from conftest import ROOT, CommandLine, Server  # noqa: E402  (the path comes first)
+from support.directories import digests  # noqa: E402
+
+
+def make_model(path, shards, hidden):
+    """A checkpoint of one layer per shard."""
+    sizes = {"layers": shards, "hidden": hidden, "intermediate": 2 * hidden, "vocab": 1000,
+             "heads": 4, "kv-heads": 2, "layers-per-shard": 1}
+    options = [text for name, size in sizes.items() for text in ("--" + name, str(size))]
+    subprocess.run([sys.executable, str(ROOT / "tests/bench/make_checkpoint.py"), str(path),
+                    *options], check=True, capture_output=True)
+    return path
+
+
+class Workers:
+    """Servers behind one list of addresses, killed in turn, at random, by a thread."""
+
+    def __init__(self, place, count, kill_every, seed=42):
+        self.place = place
+        self.servers = [self._start(i) for i in range(count)]
+        self.endpoint = "ipv4:" + ",".join(server.endpoint for server in self.servers)
+        self.kill_every = kill_every
+        self.kills = 0
+        self.choose = random.Random(seed)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._kill)
+
+    def _start(self, which, listen="127.0.0.1:0"):
+        return Server(self.place / f"log-{which}", "--read-root", "/", "--write-root", self.place,
+                      "--threads", "1", "--slots", "2", listen=listen)
+
+    def _kill(self):
+        while not self.stop.wait(self.kill_every):
+            which = self.choose.randrange(len(self.servers))
+            server = self.servers[which]
+            server.process.kill()
+            server.process.wait()
+            self.servers[which] = self._start(which, listen=server.endpoint)
+            self.kills += 1
+
+    def __enter__(self):
+        if self.kill_every:
+            self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        if self.kill_every:
+            self.thread.join()
+        for server in self.servers:
+            server.stop()
+
+    def cpu_seconds(self):
+        return sum(cpu_seconds(server.process.pid) for server in self.servers)
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@dataclasses.dataclass
+class Run:
+    """What a run in parts came to."""
+    done: int
+    skipped: int
+    kills: int
+    cpu: float  # seconds of the servers, where none was killed
+    same: bool
+    left: list
+
+
+def compress_in_parts(place, model, whole, workers, kill_every, *options):
+    """Plan, all shards, finalize; held against the files of `whole`."""
+    place.mkdir()
+    with Workers(place, workers, kill_every) as killed:
+        linchpin = CommandLine("--quiet", "--endpoint", killed.endpoint)
+        until_done(linchpin, "plan", model, place / "out", "--save", place / "job.json", *options)
+        counts = until_done(linchpin, "compress-shards", "--plan", place / "job.json", "--workers",
+                            str(workers), "--json").json
+        until_done(linchpin, "finalize", "--plan", place / "job.json")
+        cpu = 0 if kill_every else killed.cpu_seconds()
+    left = sorted(path.name for path in place.iterdir() if ".shard-" in path.name)
+    return Run(counts["done"], counts["skipped"], killed.kills, cpu,
+               digests(place / "out") == digests(whole), left)
+
+
+def until_done(linchpin, *command):
+    """The command again, as long as it says to try again, as whoever runs a job does."""
+    while (finished := linchpin.run(*command, timeout=3600)).code == 75:
+        pass
+    assert finished.code == 0, f"{command}: {finished.err}"
+    return finished
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shards", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--kill-every", type=float, default=2)
+    parser.add_argument("--hidden", type=int, default=512)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        place = pathlib.Path(name)
+        model = make_model(place / "model", options.shards, options.hidden)
+        with Workers(place, 1, 0) as single:
+            linchpin = CommandLine("--quiet", "--endpoint", single.endpoint)
+            linchpin("compress", model, place / "whole", timeout=3600)
+            alone = single.cpu_seconds()
+        calm = compress_in_parts(place / "calm", model, place / "whole", 1, 0)
+        killed = compress_in_parts(place / "killed", model, place / "whole", options.workers,
+                                   options.kill_every)
+        print(f"{options.shards} shards: single process {alone:.2f} s of processor time, in parts "
+              f"{calm.cpu:.2f} s; {killed.kills} kills; "
+              f"{'the same bytes' if calm.same and killed.same else 'OTHER BYTES'}; "
+              f"left behind: {killed.left or 'nothing'}")
+        return 0 if calm.same and killed.same and not killed.left and killed.kills else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
