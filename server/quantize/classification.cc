@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "fmt/format.h"
+#include "format/gguf_blocks.h"
 #include "quantize/packed_tensors.h"
 
 namespace linchpin {
@@ -118,6 +119,11 @@ std::string Classification::KeptBecause(const StoredTensor& tensor) const {
     return "not included";
   }
   if (role->second.expert && options_.asymmetric) return "an expert has no zero points";
+  // A GGUF output has other types for such rows (gguf_plan.h).
+  if (options_.format == Format::kDense && scheme_.codes == CodeKind::kGgufBlocks &&
+      info.shape[1] % FindGgufBlockType(scheme_.gguf_type)->elements != 0) {
+    return "row length not a multiple of a block";
+  }
   return PackingObstacle(scheme_, options_.asymmetric, info.shape);
 }
 

@@ -14,6 +14,7 @@
 #include "storage/memory_storage.h"
 #include "tests/support/safetensors_file.h"
 #include "tests/support/temporary_directory.h"
+#include "tests/support/tiny_checkpoint.h"
 
 namespace linchpin {
 namespace {
@@ -117,6 +118,19 @@ TEST_F(CompressTest, AGroupThatDividesNoRowIsRefusedBeforeAnythingRuns) {
   const auto result = Run({.group_size = 96});
   EXPECT_EQ(ReasonOf(result.status()), Reason::kOptionInvalid);
   EXPECT_EQ(storage_.Get("/out/config.json"), nullptr);
+}
+
+// Rows of 64 are no blocks of 256: there would be bytes that nobody wrote.
+TEST(CompressDenseTest, RowsThatBlocksDoNotDivideStayAsTheyAre) {
+  MemoryStorage storage;
+  PutTinyCheckpoint(storage, "/model");
+  const CompressOptions options{.quantize = {.format = Format::kDense, .scheme = Scheme::kQ4_K}};
+  EXPECT_EQ(ReasonOf(Compress(storage, "/model", storage, "/out", options, {}).status()),
+            Reason::kFeatureUnsupported);
+  PutTinyCheckpoint(storage, "/wide", {.intermediate = 256});
+  const auto wide = Compress(storage, "/wide", storage, "/out", options, {});
+  ASSERT_TRUE(wide.ok()) << wide.status();
+  EXPECT_THAT(wide->manifest, testing::HasSubstr("row length not a multiple of a block"));
 }
 
 TEST_F(CompressTest, ACancelledJobLeavesNothing) {
