@@ -26,7 +26,8 @@ class S3Backend : public Backend {
  private:
   static std::string NewPlace() {
     static std::atomic<int> number = 0;
-    return "conformance/a b+c=ü~" + std::to_string(++number);
+    // s3rver does not decode all of the source of a copy, such as %2B.
+    return "conformance/a bü~" + std::to_string(++number);
   }
 
   const S3Client client_;
