@@ -1,8 +1,9 @@
 #include "client/amounts.h"
 
 #include <array>
+#include <charconv>
 #include <cmath>
-#include <string_view>
+#include <utility>
 
 #include "fmt/format.h"
 
@@ -17,6 +18,21 @@ std::string SizeText(double bytes) {
   }
   const int decimals = unit == 0 || bytes >= 99.95 ? 0 : bytes >= 9.995 ? 1 : 2;
   return fmt::format("{:.{}f} {}", bytes, decimals, kUnits[unit]);
+}
+
+std::optional<uint64_t> SizeIn(std::string_view text) {
+  constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"", 1},      {"B", 1},      {"kB", 1e3},      {"MB", 1e6},     {"GB", 1e9},
+      {"TB", 1e12}, {"KiB", 1024}, {"MiB", 1 << 20}, {"GiB", 1 << 30}};
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || !(number >= 0)) return std::nullopt;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  for (const auto& [unit, bytes] : kUnits) {
+    if (text == unit && number * bytes < 1e18) return static_cast<uint64_t>(number * bytes);
+  }
+  return std::nullopt;
 }
 
 std::string DurationText(double seconds) {

@@ -2,12 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace linchpin {
 
 // Decimal units and three digits: "0 B", "999 B", "1.23 kB", "45.6 MB", "2.20 GB".
 std::string SizeText(double bytes);
+
+// Bytes of "600MB", "2GiB", "1.5 GB" or "1048576"; nothing for any other text.
+std::optional<uint64_t> SizeIn(std::string_view text);
 
 // "0:07", "12:34", "1:02:03"; negative and absurd values read "-:--".
 std::string DurationText(double seconds);

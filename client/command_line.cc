@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "CLI/CLI.hpp"
+#include "client/amounts.h"
 #include "client/enum_names.h"
 #include "client/errors.h"
 
@@ -79,7 +80,9 @@ void AddQuantization(CLI::App* command, QuantizationChoices& choices) {
   choice("--group-size", choices.group_size, "Elements per scale",
          {"auto", "32", "64", "128", "channel"});
   command->add_flag("--asymmetric", choices.asymmetric, "Codes around a zero point per group");
-  choice("--scale", choices.scale, "Where a group's scale comes from", ScaleRuleNames());
+  command->add_option("--scale", choices.scale, "Where a group's scale comes from")
+      ->check(CLI::IsMember(ScaleRuleNames()))
+      ->default_str("importance, or signed where detection is off");
   choice("--preserve", choices.preserve, "How a super weight survives", PreserveNames());
   command->add_option("--embeddings", choices.embeddings, "Bits of the embedding, else as it is")
       ->check(CLI::IsMember({8}));
@@ -103,9 +106,31 @@ void AddQuantization(CLI::App* command, QuantizationChoices& choices) {
                       "Modules that stay as they are; * for any part; may be given again");
   command->add_option("--include", choices.include,
                       "Quantize these modules only; * for any part; may be given again");
+  choice("--source-digest", choices.source_digest,
+         "off: leave the SHA-256 of MODEL's files out of the manifest, which takes as long as the "
+         "rest of a plain compression",
+         {"on", "off"});
   command->add_option("--calibration", choices.calibration_file,
                       "Tokens that tell which input channels matter, in place of the built-in "
                       "ones: a text, or as FILE.json an array of arrays of ids");
+}
+
+void AddDetection(CLI::App* command, LookOptions& look) {
+  command
+      ->add_option("--detection", look.detection,
+                   "off: no forward pass; no super weight is known or kept then, nor is a scale "
+                   "weighed by its inputs; also for families that are not known")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+}
+
+void AddMemory(CLI::App* command, CommandLine& line) {
+  command
+      ->add_option("--max-memory", line.max_memory,
+                   "Memory that the job may take, as 600MB or 2GiB; the output is the same")
+      ->check([](const std::string& text) {
+        return SizeIn(text) ? std::string() : text + " is no size like 600MB or 2GiB";
+      });
 }
 
 void AddDetect(CLI::App& app, CommandLine& line) {
@@ -134,8 +159,10 @@ void AddCompress(CLI::App& app, CommandLine& line) {
   AddModel(command, line);
   command->add_option("OUT", line.output, "Directory to create")->required();
   AddQuantization(command, line.quantization);
+  AddDetection(command, line.look);
   AddThresholds(command, line.look);
   AddProof(command, line.proof);
+  AddMemory(command, line);
   command->add_option("--manifest", line.report_file, "Write the manifest to this file as well");
   command->add_flag("--overwrite", line.overwrite, "Replace OUT, at once and whole");
   command->add_flag("--upload", line.upload,
@@ -148,6 +175,8 @@ void AddPlan(CLI::App& app, CommandLine& line) {
   AddModel(command, line);
   auto* out = command->add_option("OUT", line.output, "Directory that compress would create");
   AddQuantization(command, line.quantization);
+  AddDetection(command, line.look);
+  AddMemory(command, line);
   AddProof(command, line.proof);
   command
       ->add_option("--save", line.job_file,
@@ -265,8 +294,17 @@ std::string Contradiction(const CommandLine& line) {
   if (line.look.weights_only && (line.proof.level != "none" || line.proof.study)) {
     return "--weights-only runs nothing, and --proof and --study need a forward pass";
   }
+  if (line.look.detection == "off" && (line.proof.level != "none" || line.proof.study)) {
+    return "--detection off runs nothing, and --proof and --study need a forward pass";
+  }
+  if (line.look.detection == "off" && !line.job_file.empty()) {
+    return "--save finds the super weights, and --detection is off";
+  }
   if (line.proof.level == "none" && !line.proof.study && tokens_given) {
     return "--proof-tokens and --proof-text need --proof joint, --proof full or --study";
+  }
+  if (line.upload && !line.max_memory.empty()) {
+    return "--max-memory is for a server that reads MODEL itself: with --upload it holds all of it";
   }
   const AnalysisChoices& analyses = line.analyses;
   if (!analyses.calibration_file.empty() && !analyses.activations && !analyses.awq) {

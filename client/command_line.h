@@ -33,6 +33,7 @@ struct WindowOptions {
 
 // What to look with and by which rules.
 struct LookOptions {
+  std::string detection = "on";  // of compress and plan: "off" runs no forward pass
   int32_t prompts = 1;
   bool weights_only = false;
   std::vector<std::string> thresholds;  // "NAME=VALUE"
@@ -50,7 +51,7 @@ struct QuantizationChoices {
   std::string format = "compressed-tensors";
   std::string group_size = "auto";
   bool asymmetric = false;
-  std::string scale = "importance";
+  std::string scale;  // empty: the server's default
   std::string preserve = "tensor";
   std::string gguf_donor;
   int block_bits = 4;
@@ -64,7 +65,8 @@ struct QuantizationChoices {
   double sparsity = -1;  // below 0: the default
   std::vector<std::string> ignore;
   std::vector<std::string> include;
-  std::string calibration_file;  // JSON array of arrays of ids if it is called so, else text
+  std::string source_digest = "on";  // "off": the manifest lacks it
+  std::string calibration_file;      // JSON array of arrays of ids if it is called so, else text
 };
 
 // What evaluate finds out besides; names and defaults as the API's Analyses.
@@ -100,6 +102,7 @@ struct CommandLine {
   std::string job_file;                // --save of plan, --plan of the commands for shards
   int shard = 0;                       // of compress-shard
   int workers = 4;                     // of compress-shards
+  std::string max_memory;              // "300MB"; empty: no bound
   bool overwrite = false;
   bool upload = false;
 };

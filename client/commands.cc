@@ -66,6 +66,7 @@ grpc::Status RunPlan(const CommandLine& line, const CallSettings& settings, Outp
   if (!line.output.empty()) request.set_destination(ServerPath(line, line.output));
   grpc::Status status = MakeQuantization(line, *request.mutable_quantization());
   if (status.ok()) status = MakeDetectionOptions(line, *request.mutable_detection());
+  request.set_max_memory_bytes(SizeIn(line.max_memory).value_or(0));
   if (status.ok()) status = Call(settings, &Stub::PlanCompression, request, response);
   output.text = line.json ? PlanJson(response) : PlanText(response);
   if (!status.ok() || line.job_file.empty()) return status;
@@ -150,6 +151,7 @@ grpc::Status Compress(const CommandLine& line, const CallSettings& settings,
   *request.mutable_detection() = std::move(detection);
   *request.mutable_quantization() = std::move(quantization);
   request.set_overwrite(line.overwrite);
+  request.set_max_memory_bytes(SizeIn(line.max_memory).value_or(0));
   return Compress(settings, request, result);
 }
 

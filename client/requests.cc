@@ -142,6 +142,7 @@ grpc::Status MakeDetectionOptions(const CommandLine& line, v1::DetectionOptions&
   grpc::Status status = MakeTokenSource(line.tokens, *options.mutable_prompt());
   options.set_prompts(line.look.prompts);
   options.set_weights_only(line.look.weights_only);
+  options.set_skip(line.look.detection == "off");
   if (status.ok()) status = ParseThresholds(line.look, *options.mutable_thresholds());
   if (!status.ok() || (line.proof.level == "none" && !line.proof.study)) return status;
   options.set_study(line.proof.study);
@@ -161,6 +162,7 @@ grpc::Status MakeQuantizationOptions(const QuantizationChoices& choices,
     options.set_group_size(std::stoi(choices.group_size));  // one of the listed numbers
   }
   options.set_asymmetric(choices.asymmetric);
+  options.set_skip_source_digest(choices.source_digest == "off");
   options.set_scale(ScaleRuleNamed(choices.scale));
   options.set_preserve(PreserveNamed(choices.preserve));
   options.set_format(FormatNamed(choices.format));

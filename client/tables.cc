@@ -236,8 +236,9 @@ std::string DetectionText(const v1::Detection& detection) {
 }
 
 std::string CompressionText(const v1::CompressionResult& result, const std::string& output) {
-  std::string text = DetectionText(result.detection()) + KeptText(result.kept()) +
-                     SizesText(result.bytes_in(), result.bytes_out()) + NotesText(result.notes());
+  std::string text = result.has_detection() ? DetectionText(result.detection()) : "";
+  text += KeptText(result.kept()) + SizesText(result.bytes_in(), result.bytes_out()) +
+          NotesText(result.notes());
   return text + fmt::format("manifest        sha256 {}\nwritten         {}\n",
                             result.manifest_sha256(), output);
 }

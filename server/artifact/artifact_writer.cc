@@ -1,44 +1,26 @@
 #include "artifact/artifact_writer.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "artifact/journal.h"
 #include "artifact/kept_weights.h"
 #include "artifact/progress_meter.h"
 #include "artifact/shard_files.h"
+#include "artifact/shard_writer.h"
 #include "artifact/side_files.h"
-#include "base/parallel.h"
 #include "base/status.h"
 
 namespace linchpin {
 namespace {
 
-absl::StatusOr<std::vector<TensorRecord>> WriteTensors(const Checkpoint& checkpoint,
-                                                       const Plan& plan,
-                                                       const Importance* importance,
-                                                       const ShardFiles& shards,
-                                                       const RunContext& context) {
-  ProgressMeter meter(Stage::kQuantize, plan.bytes_in(), context);
-  std::vector<TensorRecord> records(plan.rows.size());
-  RETURN_IF_ERROR(ForEachIndex(context.threads, records.size(), [&](size_t i) -> absl::Status {
-    ASSIGN_OR_RETURN(records[i], WriteTensor(checkpoint, plan.options, plan.rows[i], importance,
-                                             shards.SlotsOf(i), context, meter));
-    return absl::OkStatus();
-  }));
-  RETURN_IF_ERROR(checkpoint.CheckUnchanged());
-  meter.Done(plan.bytes_in(), plan.bytes_out());
-  return records;
-}
-
-std::vector<DigestSource> DigestSources(const std::vector<ShardFiles::File>& shards,
-                                        const std::vector<ShardFiles::File>& side) {
+std::vector<DigestSource> DigestSources(const std::vector<ShardFiles::File>& files) {
   std::vector<DigestSource> sources;
-  for (const auto* files : {&shards, &side}) {
-    for (const ShardFiles::File& file : *files) {
-      sources.push_back(
-          {file.name, file.size, [from = file.file.get()](uint64_t at, absl::Span<std::byte> out) {
-             return from->ReadAt(at, out);
-           }});
-    }
+  for (const ShardFiles::File& file : files) {
+    sources.push_back(
+        {file.name, file.size, [from = file.file.get()](uint64_t at, absl::Span<std::byte> out) {
+           return from->ReadAt(at, out);
+         }});
   }
   return sources;
 }
@@ -54,38 +36,41 @@ absl::StatusOr<ArtifactRecord> WriteArtifact(const Checkpoint& checkpoint, const
                                                 ? ShardFiles::Create(checkpoint, plan, output)
                                                 : ShardFiles::CreateGguf(*pattern, plan, output));
   ASSIGN_OR_RETURN(ArtifactRecord record,
-                   WriteWeights(checkpoint, plan, shards, context, importance));
+                   WriteWeights(checkpoint, plan, shards, output, context, importance));
   SideFiles side(output);
   RETURN_IF_ERROR(WriteSideFiles(checkpoint, plan, shards.index(), context, side, record.notes));
   if (plan.options.preserve == Preserve::kLora) {
     RETURN_IF_ERROR(WriteAdapter(plan, pattern, record.kept, side));
   }
-  ASSIGN_OR_RETURN(record.files, DigestOutput(shards.files(), side.files(), context));
+  ASSIGN_OR_RETURN(const std::vector<FileRecord> beside, DigestSideFiles(side.files(), context));
+  record.files.insert(record.files.end(), beside.begin(), beside.end());
+  std::sort(record.files.begin(), record.files.end(),
+            [](const FileRecord& a, const FileRecord& b) { return a.name < b.name; });
   return record;
 }
 
 absl::StatusOr<ArtifactRecord> WriteWeights(const Checkpoint& checkpoint, const Plan& plan,
-                                            const ShardFiles& shards, const RunContext& context,
+                                            const ShardFiles& shards, OutputDirectory& output,
+                                            const RunContext& context,
                                             const Importance* importance) {
   ArtifactRecord record;
-  ASSIGN_OR_RETURN(record.tensors, WriteTensors(checkpoint, plan, importance, shards, context));
+  ShardWriter writer(checkpoint, plan, shards);
+  ASSIGN_OR_RETURN(const Journal journal, Journal::Open(checkpoint, plan, importance, output));
+  ASSIGN_OR_RETURN(record.tensors, writer.Write(importance, journal, context));
   ASSIGN_OR_RETURN(record.kept, ReadBackAll(checkpoint, plan, shards));
+  ASSIGN_OR_RETURN(record.files, writer.Digests(context));
   return record;
 }
 
-absl::StatusOr<std::vector<FileRecord>> DigestOutput(const std::vector<ShardFiles::File>& shards,
-                                                     const std::vector<ShardFiles::File>& side,
-                                                     const RunContext& context) {
+absl::StatusOr<std::vector<FileRecord>> DigestSideFiles(const std::vector<ShardFiles::File>& files,
+                                                        const RunContext& context) {
   uint64_t total = 0;
-  uint64_t side_bytes = 0;
-  for (const ShardFiles::File& file : shards) total += file.size;
-  for (const ShardFiles::File& file : side) side_bytes += file.size;
-  total += side_bytes;
+  for (const ShardFiles::File& file : files) total += file.size;
   ProgressMeter meter(Stage::kArtifact, total, context);
-  ASSIGN_OR_RETURN(std::vector<FileRecord> files,
-                   DigestFiles(DigestSources(shards, side), context, meter));
-  meter.Done(side_bytes, side_bytes);
-  return files;
+  ASSIGN_OR_RETURN(std::vector<FileRecord> records,
+                   DigestFiles(DigestSources(files), context, meter));
+  meter.Done(total, total);
+  return records;
 }
 
 }  // namespace linchpin

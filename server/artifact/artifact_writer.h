@@ -34,7 +34,8 @@ struct ArtifactRecord {
 
 // Encodes and writes everything of the plan but the manifest into `output`:
 // threads take tensors one by one and stream them in row slabs, so that memory
-// is threads x slab.  NOT_FINITE names tensor and index.  Nothing is visible
+// is threads x slab.  Where `output` was taken over from a killed run, what stands
+// there already is kept (journal.h).  NOT_FINITE names tensor and index.  Nothing is visible
 // until the caller commits `output`.  Reports the stages quantize (tensors) and
 // artifact (the other files, digests).  `importance` may be null; `pattern` is
 // that of the plan, for GGUF only.
@@ -43,16 +44,15 @@ absl::StatusOr<ArtifactRecord> WriteArtifact(const Checkpoint& checkpoint, const
                                              const Importance* importance = nullptr,
                                              const GgufTemplate* pattern = nullptr);
 
-// The tensors of the plan alone, into files that were created for it: a record
-// without files and notes.
+// The tensors of the plan alone, into files that were created for it in `output`: a
+// record without notes, and with the digests of these files alone.
 absl::StatusOr<ArtifactRecord> WriteWeights(const Checkpoint& checkpoint, const Plan& plan,
-                                            const ShardFiles& shards, const RunContext& context,
+                                            const ShardFiles& shards, OutputDirectory& output,
+                                            const RunContext& context,
                                             const Importance* importance);
 
-// Digests of files that were written, sorted by name; those of `side` count as
-// bytes that this stage wrote.
-absl::StatusOr<std::vector<FileRecord>> DigestOutput(const std::vector<ShardFiles::File>& shards,
-                                                     const std::vector<ShardFiles::File>& side,
-                                                     const RunContext& context);
+// Digests of files that were written beside the tensors, sorted by name.
+absl::StatusOr<std::vector<FileRecord>> DigestSideFiles(const std::vector<ShardFiles::File>& files,
+                                                        const RunContext& context);
 
 }  // namespace linchpin

@@ -42,21 +42,36 @@ std::vector<std::string> NamesBesideShards(const Checkpoint& checkpoint) {
   return names;
 }
 
-absl::StatusOr<std::vector<FileRecord>> DigestNamed(const Checkpoint& checkpoint,
-                                                    const std::vector<std::string>& names,
-                                                    bool with_config, const RunContext& context) {
+std::vector<std::string> AllNames(const Checkpoint& checkpoint) {
+  std::vector<std::string> names = NamesBesideShards(checkpoint);
+  for (const Shard& shard : checkpoint.shards()) names.push_back(shard.name);
+  return names;
+}
+
+absl::StatusOr<std::vector<DigestSource>> FilesOf(const Checkpoint& checkpoint,
+                                                  const std::vector<std::string>& names,
+                                                  bool with_config) {
   std::vector<DigestSource> files;
   // That of a GGUF file is no file.
   if (with_config && !checkpoint.is_gguf()) files.push_back(ConfigOf(checkpoint));
-  uint64_t total = files.empty() ? 0 : files.front().size;
   for (const std::string& name : names) {
     ASSIGN_OR_RETURN(DigestSource file, SourceFile(checkpoint, name));
-    total += file.size;
     files.push_back(std::move(file));
   }
+  return files;
+}
+
+absl::StatusOr<std::vector<FileRecord>> DigestNamed(const Checkpoint& checkpoint,
+                                                    const std::vector<std::string>& names,
+                                                    bool with_config, const RunContext& context) {
+  ASSIGN_OR_RETURN(const std::vector<DigestSource> files, FilesOf(checkpoint, names, with_config));
+  uint64_t total = 0;
+  for (const DigestSource& file : files) total += file.size;
   ProgressMeter meter(Stage::kCheckpoint, total, context);
   return DigestFiles(files, context, meter);
 }
+
+bool ByName(const FileRecord& a, const FileRecord& b) { return a.name < b.name; }
 
 }  // namespace
 
@@ -116,16 +131,13 @@ absl::StatusOr<std::vector<FileRecord>> DigestFiles(const std::vector<DigestSour
     meter.Add(files[i].name, files[i].size);
     return absl::OkStatus();
   }));
-  std::sort(records.begin(), records.end(),
-            [](const FileRecord& a, const FileRecord& b) { return a.name < b.name; });
+  std::sort(records.begin(), records.end(), ByName);
   return records;
 }
 
 absl::StatusOr<std::vector<FileRecord>> DigestCheckpoint(const Checkpoint& checkpoint,
                                                          const RunContext& context) {
-  std::vector<std::string> names = NamesBesideShards(checkpoint);
-  for (const Shard& shard : checkpoint.shards()) names.push_back(shard.name);
-  return DigestNamed(checkpoint, names, /*with_config=*/true, context);
+  return DigestNamed(checkpoint, AllNames(checkpoint), /*with_config=*/true, context);
 }
 
 absl::StatusOr<std::vector<FileRecord>> DigestBesideShards(const Checkpoint& checkpoint,
@@ -137,6 +149,15 @@ absl::StatusOr<std::vector<FileRecord>> DigestShard(const Checkpoint& checkpoint
                                                     const RunContext& context) {
   return DigestNamed(checkpoint, {checkpoint.shards()[static_cast<size_t>(index)].name},
                      /*with_config=*/false, context);
+}
+
+absl::StatusOr<std::vector<FileRecord>> ListCheckpoint(const Checkpoint& checkpoint) {
+  ASSIGN_OR_RETURN(const std::vector<DigestSource> files,
+                   FilesOf(checkpoint, AllNames(checkpoint), /*with_config=*/true));
+  std::vector<FileRecord> records;
+  for (const DigestSource& file : files) records.push_back({file.name, file.size, ""});
+  std::sort(records.begin(), records.end(), ByName);
+  return records;
 }
 
 }  // namespace linchpin

@@ -20,7 +20,7 @@ namespace linchpin {
 struct FileRecord {
   std::string name;
   uint64_t size = 0;
-  std::string sha256;  // 64 lower-case hexadecimal digits
+  std::string sha256;  // 64 lower-case hexadecimal digits; empty: not taken
 
   friend bool operator==(const FileRecord&, const FileRecord&) = default;
 };
@@ -72,5 +72,7 @@ absl::StatusOr<std::vector<FileRecord>> DigestBesideShards(const Checkpoint& che
                                                            const RunContext& context);
 absl::StatusOr<std::vector<FileRecord>> DigestShard(const Checkpoint& checkpoint, int index,
                                                     const RunContext& context);
+// The same without digests.
+absl::StatusOr<std::vector<FileRecord>> ListCheckpoint(const Checkpoint& checkpoint);
 
 }  // namespace linchpin

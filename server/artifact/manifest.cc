@@ -9,7 +9,9 @@ namespace {
 constexpr int kManifestVersion = 1;
 
 Json ToJson(const FileRecord& file) {
-  return {{"name", file.name}, {"size", file.size}, {"sha256", file.sha256}};
+  Json json = {{"name", file.name}, {"size", file.size}, {"sha256", nullptr}};
+  if (!file.sha256.empty()) json["sha256"] = file.sha256;
+  return json;
 }
 
 Json ToJson(const std::vector<FileRecord>& files) {
@@ -94,7 +96,8 @@ Json BuildManifest(const ManifestInput& input) {
   manifest["source"] = {{"name", input.source_name}, {"files", ToJson(input.source_files)}};
   manifest["options"] = ToJson(plan.options);
   manifest["calibration"] = ToJson(input.calibration);
-  manifest["detection"] = DetectionToJson(*input.detection);
+  manifest["detection"] = nullptr;
+  if (input.detection != nullptr) manifest["detection"] = DetectionToJson(*input.detection);
   manifest["super_weights"] = Json::array();
   for (const KeptWeight& kept : input.kept) manifest["super_weights"].push_back(ToJson(kept));
   std::vector<std::string> notes = plan.notes;

@@ -41,7 +41,7 @@ struct ManifestInput {
   std::string source_name;  // the last component of the source's path
   std::vector<FileRecord> source_files;
   const Plan* plan = nullptr;
-  const Detection* detection = nullptr;
+  const Detection* detection = nullptr;  // null where there was none
   const ArtifactRecord* artifact = nullptr;
   std::vector<KeptWeight> kept;  // as ArtifactRecord::kept
   std::optional<CalibrationRecord> calibration = std::nullopt;

@@ -15,13 +15,6 @@
 namespace linchpin {
 namespace {
 
-constexpr int64_t kSlabBytes = int64_t{4} << 20;
-
-TensorAction ActionOf(const PlanRow& row) {
-  if (row.quantized) return TensorAction::kQuantized;
-  return row.kept_because == "super weight" ? TensorAction::kPreserved : TensorAction::kCopied;
-}
-
 int64_t RowsOf(const TensorInfo& info) { return info.shape.size() < 2 ? 1 : info.shape[0]; }
 int64_t ColumnsOf(const TensorInfo& info) {
   const int64_t rows = RowsOf(info);
@@ -77,13 +70,17 @@ class Encoding {
         row_(row),
         slots_(slots),
         encoder_(std::move(encoder)),
-        beside_(encoder_->Constants()) {}
+        beside_(encoder_->Constants()) {
+    for (const std::vector<std::byte>& bytes : beside_) constant_.push_back(!bytes.empty());
+  }
 
   absl::Status Run(const RunContext& context, ProgressMeter& meter) {
     for (int pass = 0; pass < encoder_->passes(); ++pass) {
       RETURN_IF_ERROR(ForEachSlab(context, [this, pass](int64_t first, int64_t count) {
-        encoder_->Measure(pass, first, count, weights_.data());
-        return absl::OkStatus();
+        return ForEachBlock(count, [&](int64_t at, int64_t rows) {
+          encoder_->Measure(pass, first + at, rows, RowAt(at));
+          return absl::OkStatus();
+        });
       }));
     }
     RETURN_IF_ERROR(ForEachSlab(context, [this, &meter](int64_t first, int64_t count) {
@@ -96,7 +93,7 @@ class Encoding {
     // that, a few MiB even of the largest layers: not every store can read back
     // what it is still being sent.
     for (size_t i = 1; i < slots_.size(); ++i) {
-      RETURN_IF_ERROR(slots_[i].Write(0, beside_[i]));
+      if (!constant_[i]) RETURN_IF_ERROR(slots_[i].Write(0, beside_[i]));
       digest_.Update(beside_[i]);
     }
     return absl::OkStatus();
@@ -117,7 +114,8 @@ class Encoding {
   template <typename Visit>
   absl::Status ForEachSlab(const RunContext& context, Visit visit) {
     const int64_t row_bytes = std::max<int64_t>(Columns() * SizeOf(row_.read_dtype()), 1);
-    const int64_t slab = std::max(kSlabBytes / row_bytes / kSlabRows, int64_t{1}) * kSlabRows;
+    const int64_t slab =
+        std::max(context.slab_bytes / row_bytes / kSlabRows, int64_t{1}) * kSlabRows;
     for (int64_t first = 0; first < Rows(); first += slab) {
       RETURN_IF_ERROR(context.Check());
       const int64_t count = std::min(slab, Rows() - first);
@@ -153,19 +151,42 @@ class Encoding {
     }
   }
 
+  // In blocks of rows, the same however large the slabs are: sums of errors depend
+  // on what is added first.
+  template <typename Visit>
+  static absl::Status ForEachBlock(int64_t count, Visit visit) {
+    for (int64_t at = 0; at < count; at += kSlabRows) {
+      RETURN_IF_ERROR(visit(at, std::min(kSlabRows, count - at)));
+    }
+    return absl::OkStatus();
+  }
+
+  // Of the rows in weights_.
+  const std::byte* RowAt(int64_t row) const {
+    return weights_.data() + row * Columns() * SizeOf(row_.read_dtype());
+  }
+
   absl::Status EncodeSlab(int64_t first, int64_t count) {
     ZeroHeldOut(first, count);
-    const EncodeError error = encoder_->Encode(first, count, weights_.data(), bytes_);
+    codes_.clear();
+    RETURN_IF_ERROR(ForEachBlock(
+        count, [&](int64_t at, int64_t rows) { return EncodeBlock(first + at, rows, RowAt(at)); }));
+    digest_.Update(codes_);
+    const uint64_t begin = slots_[0].size / static_cast<uint64_t>(Rows()) * first;
+    return slots_[0].Write(begin, codes_);
+  }
+
+  absl::Status EncodeBlock(int64_t first, int64_t count, const std::byte* weights) {
+    const EncodeError error = encoder_->Encode(first, count, weights, bytes_);
     error_.Add(error, first * Columns());
     if (error_.first_non_finite >= 0) {
       return NotFinite(checkpoint_, row_.source, error_.first_non_finite);
     }
-    digest_.Update(bytes_[0]);
+    codes_.insert(codes_.end(), bytes_[0].begin(), bytes_[0].end());
     for (size_t i = 1; i < slots_.size(); ++i) {
       beside_[i].insert(beside_[i].end(), bytes_[i].begin(), bytes_[i].end());
     }
-    const uint64_t begin = slots_[0].size / static_cast<uint64_t>(Rows()) * first;
-    return slots_[0].Write(begin, bytes_[0]);
+    return absl::OkStatus();
   }
 
   const Checkpoint& checkpoint_;
@@ -173,8 +194,10 @@ class Encoding {
   const std::vector<TensorSlot>& slots_;
   const std::unique_ptr<SlabEncoder> encoder_;
   std::vector<std::byte> weights_;
-  std::vector<std::vector<std::byte>> bytes_;   // of a slab, by output
+  std::vector<std::vector<std::byte>> bytes_;   // of a block, by output
+  std::vector<std::byte> codes_;                // of a slab, for the first output
   std::vector<std::vector<std::byte>> beside_;  // of the whole tensor, by output but the first
+  std::vector<bool> constant_;                  // by output: WriteConstants wrote it
   EncodeError error_;
   Sha256 digest_;
 };
@@ -201,15 +224,18 @@ bool MustBeFinite(const TensorInfo& info, const QuantizeOptions& options) {
          (info.name.ends_with(".weight") || info.name.ends_with(".bias"));
 }
 
+constexpr int64_t kAlignment = 4096;  // of what is copied at a time
+
 absl::Status CopyTensor(const Checkpoint& checkpoint, const QuantizeOptions& options,
                         const PlanRow& row, const TensorSlot& slot, const RunContext& context,
                         ProgressMeter& meter, Sha256& digest) {
   const TensorInfo& info = row.source.info;
   const int64_t total = static_cast<int64_t>(slot.size);
-  std::vector<std::byte> slab(std::min(total, kSlabBytes));
-  for (int64_t done = 0; done < total; done += kSlabBytes) {
+  const int64_t slab_bytes = std::max<int64_t>(context.slab_bytes / kAlignment, 1) * kAlignment;
+  std::vector<std::byte> slab(std::min(total, slab_bytes));
+  for (int64_t done = 0; done < total; done += slab_bytes) {
     RETURN_IF_ERROR(context.Check());
-    const absl::Span<std::byte> bytes(slab.data(), std::min(kSlabBytes, total - done));
+    const absl::Span<std::byte> bytes(slab.data(), std::min(slab_bytes, total - done));
     RETURN_IF_ERROR(checkpoint.ReadStoredBytes(row.source, done, bytes));
     if (MustBeFinite(info, options) && !row.source.encoding) {
       const int64_t size = SizeOf(info.dtype);
@@ -226,16 +252,43 @@ absl::Status CopyTensor(const Checkpoint& checkpoint, const QuantizeOptions& opt
 
 }  // namespace
 
-absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint,
-                                         const QuantizeOptions& options, const PlanRow& row,
-                                         const Importance* importance,
-                                         const std::vector<TensorSlot>& slots,
-                                         const RunContext& context, ProgressMeter& meter) {
+TensorAction ActionOf(const PlanRow& row) {
+  if (row.quantized) return TensorAction::kQuantized;
+  return row.kept_because == "super weight" ? TensorAction::kPreserved : TensorAction::kCopied;
+}
+
+TensorRecord BeginRecord(const PlanRow& row) {
   TensorRecord record;
   record.name = row.source.info.name;
   record.action = std::string(TensorActionName(ActionOf(row)));
   record.bytes_in = row.bytes_in();
   record.bytes_out = row.bytes_out();
+  return record;
+}
+
+absl::StatusOr<std::vector<TensorSlot>> WriteConstants(const QuantizeOptions& options,
+                                                       const PlanRow& row,
+                                                       const std::vector<TensorSlot>& slots) {
+  const auto encoder = EncoderOf(options, row, nullptr);
+  if (encoder == nullptr) return slots;
+  const std::vector<std::vector<std::byte>> constants = encoder->Constants();
+  std::vector<TensorSlot> left;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (constants[i].empty()) {
+      left.push_back(slots[i]);
+    } else {
+      RETURN_IF_ERROR(slots[i].Write(0, constants[i]));
+    }
+  }
+  return left;
+}
+
+absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint,
+                                         const QuantizeOptions& options, const PlanRow& row,
+                                         const Importance* importance,
+                                         const std::vector<TensorSlot>& slots,
+                                         const RunContext& context, ProgressMeter& meter) {
+  TensorRecord record = BeginRecord(row);
   if (auto encoder = EncoderOf(options, row, importance)) {
     Encoding encoding(checkpoint, row, slots, std::move(encoder));
     RETURN_IF_ERROR(encoding.Run(context, meter));

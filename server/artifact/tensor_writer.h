@@ -25,9 +25,19 @@ struct TensorRecord {
   std::string sha256;  // of the output tensors' bytes, in plan order
 };
 
-// Encodes, converts or copies the tensor of `row` in slabs of a few MiB of whole
-// rows.  `importance` may be null.  NOT_FINITE names the first NaN or Inf of a
-// weight or bias.  Thread-safe for distinct rows.
+TensorAction ActionOf(const PlanRow& row);
+// What the plan says of it, without errors and digest.
+TensorRecord BeginRecord(const PlanRow& row);
+
+// Writes what does not depend on the weights, as the shapes of packed tensors, which
+// stand at the beginning of a file.  Returns the slots that are left to WriteTensor.
+absl::StatusOr<std::vector<TensorSlot>> WriteConstants(const QuantizeOptions& options,
+                                                       const PlanRow& row,
+                                                       const std::vector<TensorSlot>& slots);
+
+// Writes all but that: encodes, converts or copies the tensor of `row` in slabs of a few MiB of
+// whole rows.  `importance` may be null.  NOT_FINITE names the first NaN or Inf of a weight or
+// bias.  Thread-safe for distinct rows.
 absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint,
                                          const QuantizeOptions& options, const PlanRow& row,
                                          const Importance* importance,

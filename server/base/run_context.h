@@ -47,6 +47,8 @@ struct RunContext {
   std::stop_token stop;
   RunObserver* observer = nullptr;  // may be null
   int threads = 1;                  // compute threads that this job may use, >= 1
+  // Bytes of a tensor that a thread takes at a time, as far as whole rows go.
+  int64_t slab_bytes = int64_t{4} << 20;
 
   // OK, or the CANCELLED error once a stop was requested.  Called between row
   // slabs and between layers, so that a cancelled job ends within a second.

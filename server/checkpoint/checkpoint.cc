@@ -323,6 +323,15 @@ absl::StatusOr<std::unique_ptr<ReadableFile>> Checkpoint::OpenFile(std::string_v
   return storage_->Open(JoinPath(directory_, name));
 }
 
+std::string Checkpoint::Version() const {
+  std::string versions;
+  for (const auto& file : files_) {
+    if (file->Version().empty()) return "";
+    versions += file->Version() + "\n";
+  }
+  return versions;
+}
+
 absl::Status Checkpoint::CheckUnchanged() const {
   for (const auto& file : files_) RETURN_IF_ERROR(file->CheckUnchanged());
   return absl::OkStatus();

@@ -96,6 +96,9 @@ class Checkpoint {
 
   // SOURCE_CHANGED if a shard changed since it was opened.
   absl::Status CheckUnchanged() const;
+  // Of the files of weights as they were opened (ReadableFile::Version); empty where
+  // that of one is.
+  std::string Version() const;
 
  private:
   Checkpoint() = default;

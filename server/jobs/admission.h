@@ -66,6 +66,7 @@ class Admission {
   // and could never have `more`, whoever else runs.
   absl::Status CheckFits(uint64_t held, uint64_t more, Room room = Room::kMemory) const;
 
+  uint64_t limit_bytes(Room room = Room::kMemory) const { return limits_[static_cast<int>(room)]; }
   uint64_t reserved_bytes(Room room = Room::kMemory) const;
   int slots_in_use() const;
 

@@ -1,21 +1,18 @@
 #include "pipeline/compress.h"
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
-#include <tuple>
 #include <utility>
 
 #include "artifact/artifact_writer.h"
 #include "artifact/digest.h"
 #include "base/status.h"
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/config_difference.h"
-#include "checkpoint/gguf_template.h"
 #include "checkpoint/model_config.h"
 #include "fmt/format.h"
 #include "forward/forward_pass.h"
 #include "pipeline/background_digest.h"
+#include "pipeline/output_pattern.h"
 #include "pipeline/prepare.h"
 
 namespace linchpin {
@@ -37,52 +34,42 @@ absl::Status CheckApart(const Storage& source_storage, std::string_view source,
                "choose a destination elsewhere");
 }
 
-// The donor's metadata will say how the source's weights are to be run.
-absl::Status CheckSameModel(const Checkpoint& source, const Checkpoint& donor) {
-  ASSIGN_OR_RETURN(const ModelConfig ours, ModelConfig::Parse("config.json", source.config_text()));
-  ASSIGN_OR_RETURN(const ModelConfig theirs, ModelConfig::Parse(donor.path(), donor.config_text()));
-  const auto difference = FirstDifference(ours, theirs);
-  if (!difference) return absl::OkStatus();
-  return Error(Reason::kConfigInvalid, donor.path(),
-               fmt::format("its {} is {}, that of the source {}", difference->setting,
-                           difference->theirs, difference->mine),
-               "name a GGUF file of the same model");
+// Without a detection there is nothing that it could be told.
+absl::Status CheckSkipped(const CompressOptions& options) {
+  RETURN_IF_ERROR(CheckAlone(options.detect));
+  if (!options.detect.skip) return absl::OkStatus();
+  if (NeedsImportance(options.quantize)) {
+    return Error(Reason::kOptionInvalid, "scale",
+                 "importance takes a forward pass, and detection is off",
+                 fmt::format("use {}, or leave detection on",
+                             NameOf(ScaleWithoutImportance(options.quantize))));
+  }
+  if (options.calibration.empty()) return absl::OkStatus();
+  return Error(Reason::kOptionInvalid, "calibration",
+               "its tokens go through a forward pass, and detection is off",
+               "leave one of them out");
 }
 
-// What a GGUF output follows: the source itself where it is a GGUF file, else the
-// donor, else what is made from the source's config and tokenizer.
-class Pattern {
- public:
-  absl::Status Open(const Storage& storage, const Checkpoint& source,
-                    const QuantizeOptions& options) {
-    const std::string& donor = options.gguf_donor;
-    if (options.format != Format::kGguf) return absl::OkStatus();
-    if (!source.is_gguf() && donor.empty()) {
-      ASSIGN_OR_RETURN(template_, GgufTemplate::Make(source));
-      return absl::OkStatus();
-    }
-    if (!source.is_gguf()) {
-      ASSIGN_OR_RETURN(donor_, Checkpoint::Open(storage, donor));
-      if (!donor_->is_gguf()) {
-        return Error(Reason::kFormatRefused, donor, "not a GGUF file", "name a .gguf file");
-      }
-      RETURN_IF_ERROR(CheckSameModel(source, *donor_));
-    }
-    ASSIGN_OR_RETURN(template_, GgufTemplate::Open(donor_ ? *donor_ : source));
-    return absl::OkStatus();
-  }
+// A family that no pass runs is refused as such, whatever a plan would say.
+absl::Status CheckFamily(const Checkpoint& checkpoint, const CompressOptions& options) {
+  if (options.detect.skip) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const ModelConfig config,
+                   ModelConfig::Parse("config.json", checkpoint.config_text()));
+  return ForwardPass::Open(checkpoint, config).status();
+}
 
-  // Where metadata and tokenizer are from, unless they are the source's own.
-  std::vector<std::string> Notes() const {
-    if (!donor_) return template_ ? template_->notes() : std::vector<std::string>();
-    return {fmt::format("metadata and tokenizer are those of {}", LastComponent(donor_->path()))};
+// What a person should know of the options, beside the plan's notes.
+void AddNotes(const CompressOptions& options, const OutputPattern& pattern, Plan& plan) {
+  if (options.detect.skip) {
+    plan.notes.emplace_back(
+        "detection is off: whether the model has super weights is not known, and none is kept");
+    if (TraitsOf(plan.options.scheme).codes != CodeKind::kNone) {
+      plan.notes.back() +=
+          fmt::format("; scales are {}, not weighed by what comes in", NameOf(plan.options.scale));
+    }
   }
-  const GgufTemplate* get() const { return template_ ? &*template_ : nullptr; }
-
- private:
-  std::optional<Checkpoint> donor_;
-  std::optional<GgufTemplate> template_;
-};
+  for (std::string& note : pattern.Notes()) plan.notes.push_back(std::move(note));
+}
 
 }  // namespace
 
@@ -101,37 +88,41 @@ absl::Status WriteText(OutputDirectory& output, std::string_view name, const std
 absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::string_view source,
                                         const Storage& output_storage, std::string_view destination,
                                         const CompressOptions& options, const RunContext& context) {
+  RETURN_IF_ERROR(CheckSkipped(options));
   RETURN_IF_ERROR(CheckApart(source_storage, source, output_storage, destination));
   ASSIGN_OR_RETURN(const auto output,
-                   output_storage.CreateDirectory(destination, options.overwrite));
+                   output_storage.ResumeDirectory(destination, options.overwrite, options.key));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(source_storage, source));
   // What the options make impossible is refused before the long part.
-  Pattern pattern;
+  RETURN_IF_ERROR(CheckFamily(checkpoint, options));
+  OutputPattern pattern;
   RETURN_IF_ERROR(pattern.Open(source_storage, checkpoint, options.quantize));
   RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}, nullptr, pattern.get()).status());
 
-  BackgroundDigest digest(context, [&checkpoint](const RunContext& silent) {
-    return DigestCheckpoint(checkpoint, silent);
+  BackgroundDigest digest(context, [&](const RunContext& silent) {
+    return options.source_digest ? DigestCheckpoint(checkpoint, silent)
+                                 : ListCheckpoint(checkpoint);
   });
-  ASSIGN_OR_RETURN(Prepared prepared, Prepare(checkpoint, options, context));
-  ASSIGN_OR_RETURN(Plan plan,
-                   MakePlan(checkpoint, options.quantize, PinnedWeights(prepared.detection),
-                            &prepared.importance, pattern.get()));
-  for (std::string& note : pattern.Notes()) plan.notes.push_back(std::move(note));
-  ASSIGN_OR_RETURN(
-      const ArtifactRecord artifact,
-      WriteArtifact(checkpoint, plan, *output, context, &prepared.importance, pattern.get()));
+  ASSIGN_OR_RETURN(Prepared found, Prepare(checkpoint, options, context));
+  const std::vector<PinnedWeight> super_weights =
+      found.detection ? PinnedWeights(*found.detection) : std::vector<PinnedWeight>();
+  ASSIGN_OR_RETURN(Plan plan, MakePlan(checkpoint, options.quantize, super_weights,
+                                       &found.importance, pattern.get()));
+  AddNotes(options, pattern, plan);
+  ASSIGN_OR_RETURN(const ArtifactRecord artifact, WriteArtifact(checkpoint, plan, *output, context,
+                                                                &found.importance, pattern.get()));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files, digest.Take());
   RETURN_IF_ERROR(checkpoint.CheckUnchanged());
 
   CompressResult result;
-  result.manifest = SerializeManifest(BuildManifest({.source_name = LastComponent(source),
-                                                     .source_files = source_files,
-                                                     .plan = &plan,
-                                                     .detection = &prepared.detection,
-                                                     .artifact = &artifact,
-                                                     .kept = artifact.kept,
-                                                     .calibration = prepared.calibration}));
+  result.manifest =
+      SerializeManifest(BuildManifest({.source_name = LastComponent(source),
+                                       .source_files = source_files,
+                                       .plan = &plan,
+                                       .detection = found.detection ? &*found.detection : nullptr,
+                                       .artifact = &artifact,
+                                       .kept = artifact.kept,
+                                       .calibration = found.calibration}));
   RETURN_IF_ERROR(WriteText(*output, kManifestName, result.manifest));
   RETURN_IF_ERROR(context.Check());
   RETURN_IF_ERROR(output->Commit());
@@ -141,19 +132,20 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   result.bytes_out = plan.bytes_out();
   result.notes = plan.notes;
   result.notes.insert(result.notes.end(), artifact.notes.begin(), artifact.notes.end());
-  result.detection = std::move(prepared.detection);
+  result.detection = std::move(found.detection);
   return result;
 }
 
 absl::StatusOr<Plan> PlanCompression(const Storage& storage, std::string_view source,
-                                     const QuantizeOptions& options) {
+                                     const CompressOptions& options) {
+  RETURN_IF_ERROR(CheckSkipped(options));
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
-  ASSIGN_OR_RETURN(const ModelConfig config,
-                   ModelConfig::Parse("config.json", checkpoint.config_text()));
-  RETURN_IF_ERROR(ForwardPass::Open(checkpoint, config).status());
-  Pattern pattern;
-  RETURN_IF_ERROR(pattern.Open(storage, checkpoint, options));
-  return MakePlan(checkpoint, options, {}, nullptr, pattern.get());
+  RETURN_IF_ERROR(CheckFamily(checkpoint, options));
+  OutputPattern pattern;
+  RETURN_IF_ERROR(pattern.Open(storage, checkpoint, options.quantize));
+  ASSIGN_OR_RETURN(Plan plan, MakePlan(checkpoint, options.quantize, {}, nullptr, pattern.get()));
+  AddNotes(options, pattern, plan);
+  return plan;
 }
 
 }  // namespace linchpin

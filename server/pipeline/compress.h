@@ -21,11 +21,18 @@ struct CompressOptions {
   DetectRequest detect;
   QuantizeOptions quantize;
   TokenSource calibration;  // for ScaleRule::kImportance; empty: built-in tokens
+  // Off: the manifest gives names and sizes of the source's files alone.
+  bool source_digest = true;
   bool overwrite = false;
+  // Bytes of memory that the job may take, for FitMemory; 0: as much as suits.
+  uint64_t max_memory = 0;
+  // Of the job: a run that was killed is gone on with by the next of the same key,
+  // where the output's store can.  Empty: not.
+  std::string key;
 };
 
 struct CompressResult {
-  Detection detection;
+  std::optional<Detection> detection;  // none where it was skipped
   std::vector<KeptWeight> kept;
   uint64_t bytes_in = 0;   // tensors of the source
   uint64_t bytes_out = 0;  // tensors of the output
@@ -36,6 +43,7 @@ struct CompressResult {
 
 // Compresses the checkpoint at `source` into a new directory at `destination`.
 // The source is only read.  On any error nothing is visible at `destination`.
+// OPTION_INVALID where detection is skipped and something needs it.
 absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::string_view source,
                                         const Storage& output_storage, std::string_view destination,
                                         const CompressOptions& options, const RunContext& context);
@@ -48,6 +56,6 @@ absl::Status WriteText(OutputDirectory& output, std::string_view name, const std
 
 // What Compress would do, from headers alone: nothing is detected, read or written.
 absl::StatusOr<Plan> PlanCompression(const Storage& storage, std::string_view source,
-                                     const QuantizeOptions& options);
+                                     const CompressOptions& options);
 
 }  // namespace linchpin

@@ -76,8 +76,21 @@ absl::StatusOr<Detection> DetectByActivations(const Checkpoint& checkpoint, cons
 
 }  // namespace
 
+absl::Status CheckAlone(const DetectRequest& request) {
+  const bool alone = !request.weights_only && request.proof == ProofLevel::kNone &&
+                     !request.study && request.prompts == 1 && request.prompt.empty();
+  if (!request.skip || alone) return absl::OkStatus();
+  return Error(Reason::kOptionInvalid, "detection",
+               "it is off, and a prompt, a proof, a study or suspects are asked for, too",
+               "leave it on");
+}
+
 absl::StatusOr<Detection> Detect(const Storage& storage, std::string_view source,
                                  const DetectRequest& request, const RunContext& context) {
+  if (request.skip) {
+    return Error(Reason::kOptionInvalid, "detection", "it is off, and all that is asked for",
+                 "leave it on");
+  }
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
   if (request.weights_only) {
     ASSIGN_OR_RETURN(Detection suspects, DetectByWeights(checkpoint, request, context));

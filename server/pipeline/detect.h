@@ -21,11 +21,16 @@ struct DetectRequest {
   int prompts = 1;     // as many as MakePrompts makes; all but the first are for stability
   // No forward pass: suspects by weights alone, of any family whose MLPs have known names.
   bool weights_only = false;
+  // For Compress: no detection at all.
+  bool skip = false;
   ProofLevel proof = ProofLevel::kNone;
   bool study = false;        // detect/study.h, on the proof's tokens
   TokenSource proof_tokens;  // empty: MakeBuiltInTokens
   WindowOptions proof_windows;
 };
+
+// OPTION_INVALID where detection is skipped and anything else is asked of it.
+absl::Status CheckAlone(const DetectRequest& request);
 
 // FAMILY_UNSUPPORTED, TENSOR_MISSING, ... as ModelConfig, Checkpoint and
 // ForwardPass give them; OPTION_INVALID where weights only are asked for with a

@@ -10,8 +10,10 @@
 #include "detect/arms.h"
 #include "detect/foresight.h"
 #include "detect/prompt.h"
+#include "fmt/format.h"
 #include "forward/forward_pass.h"
 #include "pipeline/job_key.h"
+#include "quantize/slab_encoder.h"
 
 namespace linchpin {
 namespace {
@@ -19,7 +21,9 @@ namespace {
 constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kLibraries = 256 * kMiB;  // LibTorch, its thread pools and scratch
 constexpr uint64_t kHead = 128 * kMiB;       // a slab of the output projection, its logits
-constexpr uint64_t kPerThread = 32 * kMiB;   // an encoder's slabs
+
+// Of a tensor, from fast to frugal.
+constexpr int64_t kSlabs[] = {int64_t{4} << 20, int64_t{1} << 20, int64_t{256} << 10};
 
 // "model.layers.12." for a tensor of that layer; empty for any other.
 std::string LayerOf(const std::string& name) {
@@ -32,6 +36,23 @@ std::string LayerOf(const std::string& name) {
 
 int64_t AtMost(size_t count, int64_t most) {
   return std::min<int64_t>(static_cast<int64_t>(count), most);
+}
+
+// A slab as it is stored, in float32, as codes, and what lies between; and what a
+// tensor has beside its codes, which is kept to its end: at most four bytes of scale
+// and zero point for each group of 32.
+uint64_t EncoderBytes(const Checkpoint& checkpoint, int64_t slab_bytes) {
+  constexpr uint64_t kCopies = 8;
+  uint64_t slab = static_cast<uint64_t>(slab_bytes);
+  uint64_t beside = 0;
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    const std::vector<int64_t>& shape = tensor.info.shape;
+    if (shape.size() != 2) continue;
+    slab = std::max(slab, static_cast<uint64_t>(kSlabRows * shape[1] * SizeOf(tensor.info.dtype)));
+    if (LayerOf(tensor.info.name).empty()) continue;
+    beside = std::max(beside, static_cast<uint64_t>(ElementCount(shape).value_or(0)) / 8);
+  }
+  return kCopies * slab + beside;
 }
 
 // Nothing for a family that no pass runs.
@@ -81,6 +102,8 @@ TokenLoad LoadOf(const TokenSource& tokens, const WindowOptions& windows) {
 
 TokenLoad LoadOf(const DetectRequest& request) {
   TokenLoad load;
+  load.forward = !request.skip;
+  if (request.skip) return load;
   if (request.proof != ProofLevel::kNone || request.study) {
     load = LoadOf(request.proof_tokens, request.proof_windows);
     load.measured = kMaxTokens;  // times the arms, of which only a detection tells
@@ -110,6 +133,7 @@ TokenLoad LoadOf(const EvaluateRequest& request) {
 
 TokenLoad LoadOf(const CompressOptions& options) {
   TokenLoad load = LoadOf(options.detect);
+  load.allowed = options.max_memory;
   if (!NeedsImportance(options.quantize)) return load;
   const TokenLoad beside = CalibrationLoad(options.calibration);
   load.longest = std::max(load.longest, beside.longest);
@@ -117,7 +141,11 @@ TokenLoad LoadOf(const CompressOptions& options) {
   return load;
 }
 
-uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads, const TokenLoad& load) {
+uint64_t EstimateMemory(const Checkpoint& checkpoint, const WorkingSet& set,
+                        const TokenLoad& load) {
+  const uint64_t encoders =
+      static_cast<uint64_t>(set.threads) * EncoderBytes(checkpoint, set.slab_bytes);
+  if (!load.forward) return kLibraries + encoders;
   std::map<std::string, uint64_t> layers;
   uint64_t largest_layer = 0;
   uint64_t largest_tensor = 0;
@@ -130,15 +158,35 @@ uint64_t EstimateMemory(const Checkpoint& checkpoint, int threads, const TokenLo
     largest_layer = std::max(largest_layer, total);
     largest_tensor = std::max(largest_tensor, StoredSize(tensor));
   }
-  return kLibraries + kHead + static_cast<uint64_t>(threads) * kPerThread + largest_layer +
-         largest_tensor + ActivationBytes(checkpoint, threads, load);
+  return kLibraries + kHead + encoders + largest_layer + largest_tensor +
+         ActivationBytes(checkpoint, set.threads, load);
+}
+
+absl::StatusOr<WorkingSet> FitMemory(const Checkpoint& checkpoint, int threads,
+                                     const TokenLoad& load) {
+  const uint64_t limit = load.allowed != 0 ? load.allowed : load.preferred;
+  WorkingSet set{.threads = threads};
+  if (limit == 0) return set;
+  for (set.threads = threads; set.threads >= 1; --set.threads) {
+    for (const int64_t slab : kSlabs) {
+      set.slab_bytes = slab;
+      if (EstimateMemory(checkpoint, set, load) <= limit) return set;
+    }
+  }
+  set.threads = 1;
+  if (load.allowed == 0) return set;  // what a server has is told by its admission
+  return Error(Reason::kOptionInvalid, "max-memory",
+               fmt::format("{} bytes are too few for this model and these options", limit),
+               fmt::format("allow {} or more", EstimateMemory(checkpoint, set, load)));
 }
 
 absl::StatusOr<SourceSurvey> SurveySource(const Storage& storage, std::string_view source,
                                           int threads, const TokenLoad& load) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
+  ASSIGN_OR_RETURN(const WorkingSet set, FitMemory(checkpoint, threads, load));
   ASSIGN_OR_RETURN(std::string fingerprint, FingerprintOf(checkpoint));
-  SourceSurvey survey{.memory_bytes = EstimateMemory(checkpoint, threads, load),
+  SourceSurvey survey{.memory_bytes = EstimateMemory(checkpoint, set, load),
+                      .set = set,
                       .source_bytes = checkpoint.total_bytes(),
                       .fingerprint = std::move(fingerprint)};
   for (const Shard& shard : checkpoint.shards()) survey.shards.push_back(shard.name);

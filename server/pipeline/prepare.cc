@@ -9,6 +9,8 @@ namespace linchpin {
 
 absl::StatusOr<Prepared> Prepare(const Checkpoint& checkpoint, const CompressOptions& options,
                                  const RunContext& context) {
+  Prepared prepared;
+  if (options.detect.skip) return prepared;
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", checkpoint.config_text()));
   ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
@@ -16,7 +18,6 @@ absl::StatusOr<Prepared> Prepare(const Checkpoint& checkpoint, const CompressOpt
   if (NeedsImportance(options.quantize)) {
     ASSIGN_OR_RETURN(calibration, Calibration::Start(checkpoint, pass, options.calibration));
   }
-  Prepared prepared;
   ASSIGN_OR_RETURN(prepared.detection, DetectIn(checkpoint, pass, options.detect, context,
                                                 calibration ? &*calibration : nullptr));
   if (!calibration) return prepared;

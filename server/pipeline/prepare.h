@@ -16,12 +16,13 @@
 namespace linchpin {
 
 struct Prepared {
-  Detection detection;
+  std::optional<Detection> detection;            // none where it is skipped
   Importance importance;                         // empty unless scales go by it
   std::optional<CalibrationRecord> calibration;  // the tokens that told
 };
 
-// The errors of ForwardPass::Open, Calibration::Start and DetectIn.
+// Nothing of it where detection is skipped, which takes a forward pass.  The errors
+// of ForwardPass::Open, Calibration::Start and DetectIn.
 absl::StatusOr<Prepared> Prepare(const Checkpoint& checkpoint, const CompressOptions& options,
                                  const RunContext& context);
 

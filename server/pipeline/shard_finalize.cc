@@ -43,7 +43,7 @@ absl::StatusOr<ArtifactRecord> WriteRest(const OpenShardJob& open,
   if (open.plan.options.preserve == Preserve::kLora) {
     RETURN_IF_ERROR(WriteAdapter(open.plan, nullptr, record.kept, side));
   }
-  ASSIGN_OR_RETURN(record.files, DigestOutput({}, side.files(), context));
+  ASSIGN_OR_RETURN(record.files, DigestSideFiles(side.files(), context));
   for (const FinishedShard& part : parts) record.files.push_back(part.file);
   std::sort(record.files.begin(), record.files.end(),
             [](const FileRecord& a, const FileRecord& b) { return a.name < b.name; });

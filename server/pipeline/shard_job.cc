@@ -30,9 +30,8 @@ absl::StatusOr<ShardResult> WriteShard(const OpenShardJob& open, const ShardJob&
   ASSIGN_OR_RETURN(const ShardFiles files,
                    ShardFiles::CreateShard(open.checkpoint, index, part, output));
   ASSIGN_OR_RETURN(ArtifactRecord artifact,
-                   WriteWeights(open.checkpoint, part, files, context,
+                   WriteWeights(open.checkpoint, part, files, output, context,
                                 open.measured ? &open.measured->importance : nullptr));
-  ASSIGN_OR_RETURN(artifact.files, DigestOutput(files.files(), {}, context));
   ASSIGN_OR_RETURN(const std::string samples, SamplesOf(files.files().front()));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files, source.Take());
   RETURN_IF_ERROR(open.checkpoint.CheckUnchanged());
@@ -62,9 +61,14 @@ absl::StatusOr<PreparedJob> PrepareCompression(const Storage& storage, const Sha
   RETURN_IF_ERROR(CheckParts(checkpoint, options.quantize));
   // What the options make impossible is refused before the long part.
   RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}).status());
+  if (options.detect.skip) {
+    return Error(Reason::kOptionInvalid, "detection",
+                 "what a job's workers share is made by a detection, and it is off",
+                 "leave it on, or compress the model in one call");
+  }
   ASSIGN_OR_RETURN(Prepared prepared, Prepare(checkpoint, options, context));
   RETURN_IF_ERROR(checkpoint.CheckUnchanged());
-  PreparedJob result{.detection = std::move(prepared.detection)};
+  PreparedJob result{.detection = *std::move(prepared.detection)};
   if (!prepared.calibration) return result;
   const ShardImportance measured{std::move(prepared.importance), *prepared.calibration};
   ASSIGN_OR_RETURN(result.importance_sha256,

@@ -52,12 +52,12 @@ bool MatchesAny(const std::vector<std::string>& patterns, const std::string& ten
   });
 }
 
-Classification::Classification(const Checkpoint& checkpoint, const ModelConfig& config,
+Classification::Classification(const Checkpoint& checkpoint, TensorRoles roles,
                                const QuantizeOptions& options)
     : checkpoint_(checkpoint),
       options_(options),
       scheme_(TraitsOf(options.scheme)),
-      roles_(RolesOf(checkpoint, config)),
+      roles_(std::move(roles)),
       shared_(SharedTensors(checkpoint)) {}
 
 std::vector<PlanRow> Classification::Rows() const {

@@ -7,7 +7,6 @@
 
 #include "absl/status/status.h"
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/model_config.h"
 #include "quantize/linear_layers.h"
 #include "quantize/plan.h"
 
@@ -15,8 +14,8 @@ namespace linchpin {
 
 class Classification {
  public:
-  Classification(const Checkpoint& checkpoint, const ModelConfig& config,
-                 const QuantizeOptions& options);
+  // `roles` of LinearLayersOf(checkpoint).
+  Classification(const Checkpoint& checkpoint, TensorRoles roles, const QuantizeOptions& options);
 
   // One row per tensor of the checkpoint, with `quantized`, `kept_because` and
   // what the options say of all: no group, no outputs yet.

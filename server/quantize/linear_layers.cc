@@ -1,7 +1,12 @@
 #include "quantize/linear_layers.h"
 
+#include <algorithm>
 #include <initializer_list>
+#include <utility>
 
+#include "base/status.h"
+#include "checkpoint/model_config.h"
+#include "fmt/format.h"
 #include "forward/model_tensors.h"
 
 namespace linchpin {
@@ -66,9 +71,7 @@ void AddLayer(const ModelTensors& tensors, int layer, Roles& roles) {
   roles.AddOther(tensors.SharedRouter(layer), "router");
 }
 
-}  // namespace
-
-TensorRoles RolesOf(const Checkpoint& checkpoint, const ModelConfig& config) {
+TensorRoles RolesByFamily(const Checkpoint& checkpoint, const ModelConfig& config) {
   const ModelTensors tensors(checkpoint, config);
   Roles roles;
   const NormTensors final_norm = tensors.FinalNorm();
@@ -82,9 +85,102 @@ TensorRoles RolesOf(const Checkpoint& checkpoint, const ModelConfig& config) {
   return roles.Take();
 }
 
-OuterTensors OuterTensorsOf(const Checkpoint& checkpoint, const ModelConfig& config) {
-  const ModelTensors tensors(checkpoint, config);
-  return {tensors.Embedding().name, tensors.Output().weight.name};
+// A name that some family gives to a linear layer, below the block's; {} stands
+// for the number of an expert.
+struct KnownName {
+  std::string_view group;  // of those that consumers fuse within a block
+  bool transposed = false;
+  bool expert = false;
+};
+using KnownNames = std::map<std::string_view, KnownName>;
+
+KnownNames NamesOfAllFamilies() {
+  KnownNames known;
+  for (const Architecture& family : Architectures()) {
+    const auto add = [&](std::string_view group, std::initializer_list<std::string_view> names,
+                         bool expert = false) {
+      for (const std::string_view name : names) {
+        if (name.empty()) continue;
+        KnownName& entry = known.try_emplace(name, KnownName{group, false, expert}).first->second;
+        entry.transposed |= family.transposed;  // in doubt it stays
+      }
+    };
+    if (family.qkv_layout == QkvLayout::kSeparate) {
+      add("qkv", {family.query, family.key, family.value});
+    } else {
+      add("qkv", {family.qkv});
+    }
+    add("o", {family.attention_output});
+    add("gate_up", {family.gate, family.up, family.gate_up});
+    add("down", {family.down});
+    add("shared_gate_up", {family.shared_gate, family.shared_up});
+    add("shared_down", {family.shared_down});
+    add("experts", {family.expert_gate, family.expert_up, family.expert_down}, /*expert=*/true);
+  }
+  return known;
+}
+
+bool IsNumber(std::string_view part) {
+  return !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+// "model.layers.3.mlp.experts.7.up_proj.weight": the block "model.layers.3" and
+// in it "mlp.experts.{}.up_proj"; both empty for what is in no block.
+std::pair<std::string, std::string> BlockAndName(std::string_view tensor) {
+  constexpr std::string_view kWeight = ".weight";
+  if (!tensor.ends_with(kWeight)) return {};
+  tensor.remove_suffix(kWeight.size());
+  std::string block;
+  std::string name;
+  bool inside = false;
+  while (!tensor.empty()) {
+    const std::string_view part = tensor.substr(0, tensor.find('.'));
+    tensor.remove_prefix(std::min(part.size() + 1, tensor.size()));
+    std::string& to = inside ? name : block;
+    if (!to.empty()) to += '.';
+    to += inside && IsNumber(part) ? "{}" : part;
+    inside = inside || IsNumber(part);
+  }
+  return {block, name};
+}
+
+TensorRoles RolesByName(const Checkpoint& checkpoint) {
+  const KnownNames known = NamesOfAllFamilies();
+  TensorRoles roles;
+  std::map<std::pair<std::string, std::string_view>, int> groups;
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    const auto [block, name] = BlockAndName(tensor.info.name);
+    const auto found = known.find(name);
+    if (found == known.end()) continue;
+    const auto number = static_cast<int>(groups.size());
+    const auto group = groups.try_emplace({block, found->second.group}, number).first;
+    roles[tensor.info.name] = {.transposed = found->second.transposed,
+                               .expert = found->second.expert,
+                               .fused = group->second};
+  }
+  return roles;
+}
+
+}  // namespace
+
+absl::StatusOr<LinearLayers> LinearLayersOf(const Checkpoint& checkpoint) {
+  const absl::StatusOr<ModelConfig> config =
+      ModelConfig::Parse("config.json", checkpoint.config_text());
+  LinearLayers layers;
+  if (config.ok()) {
+    layers.roles = RolesByFamily(checkpoint, *config);
+    const ModelTensors tensors(checkpoint, *config);
+    layers.outer = OuterTensors{tensors.Embedding().name, tensors.Output().weight.name,
+                                config->tied_embeddings.value_or(false)};
+    layers.output_head = config->architecture.output;
+    return layers;
+  }
+  if (ReasonOf(config.status()) != Reason::kFamilyUnsupported) return config.status();
+  layers.roles = RolesByName(checkpoint);
+  layers.note =
+      "the model's family is not known here: its linear layers are those that have names which "
+      "known families give to theirs, and the others stay";
+  return layers;
 }
 
 }  // namespace linchpin

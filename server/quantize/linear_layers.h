@@ -1,13 +1,15 @@
 // Which tensors of a model are the linear layers of its blocks, and what the
-// others are, by the description of its family rather than by their names.
+// others are: by the description of its family, or, of a family that has none, by
+// the names that described families give to theirs.
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "absl/status/statusor.h"
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/model_config.h"
 
 namespace linchpin {
 
@@ -25,14 +27,22 @@ struct TensorRole {
 // By the tensor's name.  A tensor that the family does not know has no entry.
 using TensorRoles = std::map<std::string, TensorRole, std::less<>>;
 
-TensorRoles RolesOf(const Checkpoint& checkpoint, const ModelConfig& config);
-
 // What stands before and behind the blocks, by the family's names: of tied ones
 // at most one is stored, and Checkpoint::Find gives it for both.
 struct OuterTensors {
   std::string embedding;
   std::string output;
+  bool tied = false;  // the config says that they are
 };
-OuterTensors OuterTensorsOf(const Checkpoint& checkpoint, const ModelConfig& config);
+
+struct LinearLayers {
+  TensorRoles roles;
+  std::optional<OuterTensors> outer;    // where the family is known
+  std::string output_head = "lm_head";  // the module's name
+  std::string note;                     // what a person should know; empty: nothing
+};
+
+// The errors of ModelConfig::Parse, but for a family that is not known.
+absl::StatusOr<LinearLayers> LinearLayersOf(const Checkpoint& checkpoint);
 
 }  // namespace linchpin

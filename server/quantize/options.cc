@@ -137,6 +137,12 @@ absl::Status CheckOptions(const QuantizeOptions& options) {
   return absl::OkStatus();
 }
 
+ScaleRule ScaleWithoutImportance(const QuantizeOptions& options) {
+  const SchemeTraits& scheme = TraitsOf(SchemeIn(options.format, options.scheme));
+  const bool signed_codes = !options.asymmetric && scheme.codes != CodeKind::kGgufBlocks;
+  return signed_codes ? ScaleRule::kSigned : ScaleRule::kMinMax;
+}
+
 std::string_view NameOf(ScaleRule rule) { return NameIn(kScaleRules, rule); }
 std::string_view NameOf(Preserve preserve) { return NameIn(kPreserves, preserve); }
 std::string_view GroupSizeName(int64_t group_size) { return NameIn(kGroupSizes, group_size); }

@@ -75,6 +75,10 @@ bool NeedsImportance(const QuantizeOptions& options);
 // OPTION_INVALID, naming what to choose instead, for choices that do not go together.
 absl::Status CheckOptions(const QuantizeOptions& options);
 
+// What stands in for ScaleRule::kImportance where nothing is known of the inputs:
+// signed, or minmax where codes are asymmetric or GGUF's.
+ScaleRule ScaleWithoutImportance(const QuantizeOptions& options);
+
 // "w4a16", "signed", "tensor", ...; OPTION_INVALID with the list for an unknown name.
 std::string_view NameOf(ScaleRule rule);
 std::string_view NameOf(Preserve preserve);

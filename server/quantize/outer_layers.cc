@@ -7,7 +7,6 @@
 #include "base/status.h"
 #include "fmt/format.h"
 #include "quantize/classification.h"
-#include "quantize/linear_layers.h"
 #include "quantize/packed_tensors.h"
 
 namespace linchpin {
@@ -105,23 +104,27 @@ class OuterLayers {
 
 }  // namespace
 
-absl::Status QuantizeOuterLayers(const Checkpoint& checkpoint, const ModelConfig& config,
-                                 Plan& plan) {
+absl::Status QuantizeOuterLayers(const Checkpoint& checkpoint,
+                                 const std::optional<OuterTensors>& tensors, Plan& plan) {
   const bool embeddings = plan.options.embeddings != 0;
   const bool lm_head = plan.options.lm_head != 0;
   if (!embeddings && !lm_head) return absl::OkStatus();
-  const OuterTensors tensors = OuterTensorsOf(checkpoint, config);
-  ASSIGN_OR_RETURN(const StoredTensor* embedding, checkpoint.Find(tensors.embedding));
-  ASSIGN_OR_RETURN(const StoredTensor* output, checkpoint.Find(tensors.output));
+  if (!tensors) {
+    return Error(Reason::kOptionInvalid, embeddings ? "embeddings" : "lm-head",
+                 "the model's family is not known, nor which tensor that is",
+                 "leave it out, the tensor stays as it is then");
+  }
+  ASSIGN_OR_RETURN(const StoredTensor* embedding, checkpoint.Find(tensors->embedding));
+  ASSIGN_OR_RETURN(const StoredTensor* output, checkpoint.Find(tensors->output));
   // A head that is stored though the config ties it is read by nobody.
-  const bool tied = embedding == output || config.tied_embeddings.value_or(false);
+  const bool tied = embedding == output || tensors->tied;
   OuterLayers outer(checkpoint, plan);
   if (embeddings || tied) {
-    RETURN_IF_ERROR(outer.Quantize(embeddings ? "embeddings" : "lm-head", tensors.embedding,
+    RETURN_IF_ERROR(outer.Quantize(embeddings ? "embeddings" : "lm-head", tensors->embedding,
                                    /*looked_up=*/true));
   }
   if (lm_head && !tied) {
-    RETURN_IF_ERROR(outer.Quantize("lm-head", tensors.output, /*looked_up=*/false));
+    RETURN_IF_ERROR(outer.Quantize("lm-head", tensors->output, /*looked_up=*/false));
   }
   outer.AddNotes(tied);
   return absl::OkStatus();

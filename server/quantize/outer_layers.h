@@ -5,17 +5,19 @@
 // signed or min-max.  What a consumer does not load is noted in the plan.
 #pragma once
 
+#include <optional>
+
 #include "absl/status/status.h"
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/model_config.h"
+#include "quantize/linear_layers.h"
 #include "quantize/plan.h"
 
 namespace linchpin {
 
 // Changes the rows of the two tensors, of tied ones the one, and fills
 // Plan::outer.  What `ignore` matches stays.  OPTION_INVALID for a tensor that
-// the scheme cannot hold.
-absl::Status QuantizeOuterLayers(const Checkpoint& checkpoint, const ModelConfig& config,
-                                 Plan& plan);
+// the scheme cannot hold, or a family that is not known.
+absl::Status QuantizeOuterLayers(const Checkpoint& checkpoint,
+                                 const std::optional<OuterTensors>& tensors, Plan& plan);
 
 }  // namespace linchpin

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "base/status.h"
-#include "checkpoint/model_config.h"
 #include "fmt/format.h"
 #include "quantize/classification.h"
 #include "quantize/gguf_plan.h"
@@ -159,9 +158,7 @@ void NoteExperts(const Classification& classification, Plan& plan) {
 // Where a scale comes from, now that it is known which layers tokens reached.
 void ChooseRules(const Importance* importance, Plan& plan) {
   int missed = 0;
-  const bool signed_codes =
-      !plan.options.asymmetric && TraitsOf(plan.options.scheme).codes != CodeKind::kGgufBlocks;
-  const ScaleRule fall_back = signed_codes ? ScaleRule::kSigned : ScaleRule::kMinMax;
+  const ScaleRule fall_back = ScaleWithoutImportance(plan.options);
   for (PlanRow& row : plan.rows) {
     row.scale = plan.options.scale;
     if (!row.quantized || row.scale != ScaleRule::kImportance || importance == nullptr) continue;
@@ -187,12 +184,12 @@ bool IsKeptLinear(const PlanRow& row) {
          row.kept_because != "embedding" && row.kept_because != "positions";
 }
 
-std::vector<std::string> IgnoredModules(const ModelConfig& config, const Plan& plan) {
+std::vector<std::string> IgnoredModules(const std::string& output_head, const Plan& plan) {
   // transformers calls it lm_head where a family's checkpoints do not.
   std::set<std::string> modules;
   const auto is_head = [](const OuterLayer& layer) { return !layer.looked_up; };
   if (std::none_of(plan.outer.begin(), plan.outer.end(), is_head)) {
-    modules = {"lm_head", std::string(config.architecture.output)};
+    modules = {"lm_head", output_head};
   }
   for (const PlanRow& row : plan.rows) {
     if (IsKeptLinear(row)) modules.insert(ModuleOf(row.source.info.name));
@@ -302,13 +299,13 @@ absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOption
                               absl::Span<const PinnedWeight> super_weights,
                               const Importance* importance, const GgufTemplate* pattern) {
   RETURN_IF_ERROR(CheckOptions(options));
-  ASSIGN_OR_RETURN(const ModelConfig config,
-                   ModelConfig::Parse("config.json", checkpoint.config_text()));
+  ASSIGN_OR_RETURN(const LinearLayers layers, LinearLayersOf(checkpoint));
   RETURN_IF_ERROR(CheckPatterns(checkpoint, options));
   Plan plan;
   plan.options = options;
   plan.options.scheme = SchemeIn(options.format, options.scheme);
-  const Classification classification(checkpoint, config, plan.options);
+  if (!layers.note.empty()) plan.notes.push_back(layers.note);
+  const Classification classification(checkpoint, layers.roles, plan.options);
   plan.rows = classification.Rows();
   RETURN_IF_ERROR(CheckAnyQuantized(checkpoint, classification, plan.rows));
   ASSIGN_OR_RETURN(plan.group_size,
@@ -323,13 +320,13 @@ absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOption
   ChooseRules(importance, plan);
   NoteExperts(classification, plan);
   plan.dtype = ModelDtype(checkpoint);
-  RETURN_IF_ERROR(QuantizeOuterLayers(checkpoint, config, plan));
+  RETURN_IF_ERROR(QuantizeOuterLayers(checkpoint, layers.outer, plan));
   for (PlanRow& row : plan.rows) ChooseOutputs(row, plan);
   if (options.format == Format::kGguf) {
-    RETURN_IF_ERROR(FollowGguf(checkpoint, config.tied_embeddings.value_or(false), pattern, plan));
+    RETURN_IF_ERROR(FollowGguf(checkpoint, layers.outer && layers.outer->tied, pattern, plan));
   }
   RETURN_IF_ERROR(CheckNames(plan.rows));
-  plan.ignored_modules = IgnoredModules(config, plan);
+  plan.ignored_modules = IgnoredModules(layers.output_head, plan);
   return plan;
 }
 

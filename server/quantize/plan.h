@@ -74,7 +74,8 @@ struct Plan {
   uint64_t bytes_out() const;
 };
 
-// The linear layers of the blocks become quantized, experts among them;
+// The linear layers of the blocks (linear_layers.h) become quantized, experts among
+// them;
 // embeddings, lm_head, routers, norms and biases stay, and so does a layer whose
 // rows the scheme cannot pack, one that `ignore` or `include` leaves out, and
 // with them the layers that consumers fuse with it.

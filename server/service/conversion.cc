@@ -300,6 +300,7 @@ absl::StatusOr<DetectRequest> FromProto(const v1::DetectionOptions& options) {
   result.study = options.study();
   ASSIGN_OR_RETURN(result.prompts, PositiveOr("detection.prompts", options.prompts(), 1, 1));
   result.weights_only = options.weights_only();
+  result.skip = options.skip();
   RETURN_IF_ERROR(SetThresholds(options.thresholds(), result.options));
   return result;
 }
@@ -311,6 +312,11 @@ absl::StatusOr<CompressOptions> FromProto(const v1::DetectionOptions& detection,
   ASSIGN_OR_RETURN(result.quantize, FromProto(quantization));
   ASSIGN_OR_RETURN(result.calibration,
                    FromProto(quantization.calibration(), "quantization.calibration"));
+  if (result.detect.skip && quantization.scale() == v1::SCALE_RULE_UNSPECIFIED &&
+      NeedsImportance(result.quantize)) {
+    result.quantize.scale = ScaleWithoutImportance(result.quantize);
+  }
+  result.source_digest = !quantization.skip_source_digest();
   return result;
 }
 
@@ -374,7 +380,7 @@ v1::KeptWeight ToProto(const KeptWeight& kept) {
 
 v1::CompressionResult ToProto(const CompressResult& result) {
   v1::CompressionResult message;
-  *message.mutable_detection() = ToProto(result.detection);
+  if (result.detection) *message.mutable_detection() = ToProto(*result.detection);
   AddAll(result.kept, message.mutable_kept());
   message.set_bytes_in(result.bytes_in);
   message.set_bytes_out(result.bytes_out);

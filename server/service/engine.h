@@ -28,7 +28,7 @@ struct Engine {
                                                const Storage& output_storage, Path destination,
                                                const CompressOptions&, const RunContext&)>
       compress;
-  std::function<absl::StatusOr<Plan>(const Storage&, Path source, const QuantizeOptions&)> plan;
+  std::function<absl::StatusOr<Plan>(const Storage&, Path source, const CompressOptions&)> plan;
   std::function<absl::StatusOr<SourceSurvey>(const Storage&, Path source, int threads,
                                              const TokenLoad&)>
       survey;

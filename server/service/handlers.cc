@@ -26,6 +26,13 @@ absl::Status AllOf(const std::vector<absl::Status>& statuses) {
   return all;
 }
 
+// A job keeps to what the server has for all, where it can.
+TokenLoad LoadWithin(const CompressOptions& options, const JobRun& run) {
+  TokenLoad load = LoadOf(options);
+  load.preferred = run.backend().jobs.admission().limit_bytes();
+  return load;
+}
+
 absl::Status CheckMemory(const SourceSurvey& survey, const JobRun& run) {
   return run.backend().jobs.admission().CheckFits(0, survey.memory_bytes);
 }
@@ -87,11 +94,11 @@ absl::StatusOr<v1::PlanCompressionResponse> Handle(const v1::PlanCompressionRequ
                                                    JobRun& run) {
   const Backend& backend = run.backend();
   RETURN_IF_ERROR(MayRead("source", request.source(), run));
-  ASSIGN_OR_RETURN(const QuantizeOptions options, FromProto(request.quantization()));
-  RETURN_IF_ERROR(MayReadDonor(options, run));
-  ASSIGN_OR_RETURN(const DetectRequest detect, FromProto(request.detection()));
-  const auto survey =
-      Survey(request.source(), LoadOf(detect), run, request.detection(), request.quantization());
+  ASSIGN_OR_RETURN(CompressOptions options, FromProto(request.detection(), request.quantization()));
+  RETURN_IF_ERROR(MayReadDonor(options.quantize, run));
+  options.max_memory = request.max_memory_bytes();
+  const auto survey = Survey(request.source(), LoadWithin(options, run), run, request.detection(),
+                             request.quantization());
   const auto plan = backend.engine.plan(run.storage(), request.source(), options);
   RETURN_IF_ERROR(AllOf({survey.status(), plan.status(),
                          survey.ok() ? CheckMemory(*survey, run) : absl::OkStatus(),
@@ -151,11 +158,18 @@ absl::StatusOr<v1::CompressModelResponse> Handle(const v1::CompressModelRequest&
   ASSIGN_OR_RETURN(CompressOptions options, FromProto(request.detection(), request.quantization()));
   RETURN_IF_ERROR(MayReadDonor(options.quantize, run));
   options.overwrite = request.overwrite();
-  RETURN_IF_ERROR(ReserveFor(request.source(), LoadOf(options), run, request.detection(),
-                             request.quantization()));
+  options.max_memory = request.max_memory_bytes();
+  ASSIGN_OR_RETURN(const SourceSurvey survey,
+                   Survey(request.source(), LoadWithin(options, run), run, request.detection(),
+                          request.quantization()));
+  RETURN_IF_ERROR(run.Reserve(survey.memory_bytes));
+  options.key = run.key();
+  RunContext context = run.Context();
+  context.threads = survey.set.threads;
+  context.slab_bytes = survey.set.slab_bytes;
   ASSIGN_OR_RETURN(const CompressResult result,
                    backend.engine.compress(run.storage(), request.source(), run.storage(),
-                                           request.destination(), options, run.Context()));
+                                           request.destination(), options, context));
   run.CountCompression(result);
   v1::CompressModelResponse response;
   *response.mutable_result() = ToProto(result);

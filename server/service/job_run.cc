@@ -87,8 +87,10 @@ std::string JobRun::key() const {
 }
 
 void JobRun::CountCompression(const CompressResult& result) {
-  backend_.metrics.SuperWeightsDetected(
-      static_cast<int64_t>(result.detection.super_weights.size()));
+  if (result.detection) {
+    backend_.metrics.SuperWeightsDetected(
+        static_cast<int64_t>(result.detection->super_weights.size()));
+  }
   backend_.metrics.Compressed(result.bytes_in, result.bytes_out);
 }
 

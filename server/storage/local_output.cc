@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -20,9 +22,9 @@
 namespace linchpin {
 namespace {
 
-constexpr uint64_t kResolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+constexpr uint64_t kResolve = LocalOutputDirectory::kResolve;
 constexpr std::string_view kMark = ".linchpin-";
-constexpr size_t kSuffixLength = 6;
+constexpr size_t kSuffixLength = LocalOutputDirectory::kSuffixLength;
 // A directory this young may belong to a process that has not locked it yet.
 constexpr time_t kStaleSeconds = 60;
 
@@ -33,7 +35,14 @@ class LocalWritableFile : public WritableFile {
 
   absl::Status WriteAt(uint64_t offset, absl::Span<const std::byte> bytes) override {
     RETURN_IF_ERROR(CheckRange(offset, bytes.size()));
-    return WriteFully(fd_.get(), path_, offset, bytes);
+    RETURN_IF_ERROR(WriteFully(fd_.get(), path_, offset, bytes));
+    // On its way to the medium at once, so that the commit has little to wait for.
+    constexpr size_t kWorthwhile = size_t{256} << 10;
+    if (bytes.size() >= kWorthwhile) {
+      sync_file_range(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes.size()),
+                      SYNC_FILE_RANGE_WRITE);
+    }
+    return absl::OkStatus();
   }
   absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const override {
     RETURN_IF_ERROR(CheckRange(offset, out.size()));
@@ -79,11 +88,6 @@ void RemoveTree(int directory, const std::string& name) {
   unlinkat(directory, name.c_str(), AT_REMOVEDIR);
 }
 
-std::string TemporaryPrefix(const std::string& name) {
-  const size_t room = NAME_MAX - kMark.size() - kSuffixLength - 1;
-  return fmt::format(".{}{}", name.substr(0, room), kMark);
-}
-
 std::string RandomSuffix() {
   constexpr std::string_view kAlphabet = "abcdefghijklmnopqrstuvwxyz0123456789";
   std::random_device device;
@@ -91,6 +95,12 @@ std::string RandomSuffix() {
   std::string suffix;
   for (size_t i = 0; i < kSuffixLength; ++i) suffix += kAlphabet[letter(device)];
   return suffix;
+}
+
+// Part of a name.
+bool IsKey(std::string_view key) {
+  return key.size() >= kSuffixLength &&
+         std::all_of(key.begin(), key.end(), [](unsigned char c) { return std::isalnum(c) != 0; });
 }
 
 absl::Status AlreadyExists(std::string_view path) {
@@ -111,6 +121,16 @@ absl::Status Reserve(int fd, const std::string& path, uint64_t size) {
   return result == 0 ? absl::OkStatus() : SystemError(path, "allocate", errno);
 }
 
+// Of another size it is of no use.
+absl::Status EmptyUnlessOfSize(int fd, const std::string& path, uint64_t size) {
+  struct stat info;
+  if (fstat(fd, &info) != 0) return SystemError(path, "stat", errno);
+  if (static_cast<uint64_t>(info.st_size) == size || ftruncate(fd, 0) == 0) {
+    return absl::OkStatus();
+  }
+  return SystemError(path, "truncate", errno);
+}
+
 absl::Status FlushAt(int directory, const std::string& name, int flags, const std::string& path) {
   const FileDescriptor fd = OpenWithin(directory, name, flags, kResolve);
   if (!fd.valid()) return SystemError(path, "open to flush", errno);
@@ -119,6 +139,11 @@ absl::Status FlushAt(int directory, const std::string& name, int flags, const st
 }
 
 }  // namespace
+
+std::string LocalOutputDirectory::TemporaryPrefix(std::string_view name) {
+  const size_t room = NAME_MAX - kMark.size() - kSuffixLength - 1;
+  return fmt::format(".{}{}", name.substr(0, room), kMark);
+}
 
 absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalOutputDirectory::Create(FileDescriptor parent,
                                                                               std::string name,
@@ -133,8 +158,12 @@ absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalOutputDirectory::Create(Fi
   }
   std::unique_ptr<LocalOutputDirectory> output(
       new LocalOutputDirectory(std::move(parent), std::move(name), std::move(path), options));
+  bool taken = false;
+  if (IsKey(options.key)) {
+    ASSIGN_OR_RETURN(taken, output->TakeOver(options.key));
+  }
   RemoveStale(output->parent_.get(), output->name_, kStaleSeconds);
-  RETURN_IF_ERROR(output->MakeTemporary());
+  if (!taken) RETURN_IF_ERROR(output->MakeTemporary());
   return output;
 }
 
@@ -207,9 +236,11 @@ absl::StatusOr<std::unique_ptr<WritableFile>> LocalOutputDirectory::CreateFile(
   RETURN_IF_ERROR(Claim(name));
   const std::string path = fmt::format("{}/{}", path_, name);
   const std::string file_name(name);
-  FileDescriptor fd =
-      OpenWithin(temporary_.get(), file_name, O_RDWR | O_CREAT | O_EXCL, kResolve, 0666);
+  // Where it was taken over, with what it holds already.
+  const int flags = O_RDWR | O_CREAT | (notes_.valid() ? 0 : O_EXCL);
+  FileDescriptor fd = OpenWithin(temporary_.get(), file_name, flags, kResolve, 0666);
   if (!fd.valid()) return SystemError(path, "create", errno);
+  if (notes_.valid()) RETURN_IF_ERROR(EmptyUnlessOfSize(fd.get(), path, size));
   RETURN_IF_ERROR(Reserve(fd.get(), path, size));
   return std::make_unique<LocalWritableFile>(std::move(fd), path, size);
 }
@@ -300,6 +331,7 @@ void LocalOutputDirectory::Withdraw() {
 absl::Status LocalOutputDirectory::Commit() {
   const std::lock_guard lock(mutex_);
   if (committed_) return Error(Reason::kInternal, path_, "committed twice");
+  if (notes_.valid()) RemoveLeftovers();
   RETURN_IF_ERROR(Flush());
   RETURN_IF_ERROR(Publish());
   committed_ = true;

@@ -2,6 +2,10 @@
 // destination that becomes the destination in one rename.
 #pragma once
 
+#include <linux/openat2.h>
+
+#include <cstddef>
+#include <cstdint>
 #include <ctime>
 #include <memory>
 #include <mutex>
@@ -22,13 +26,21 @@ class LocalFile : public ReadableFile {
 
 class LocalOutputDirectory : public OutputDirectory {
  public:
+  // How names lead to files within it; the length of XXXXXX.
+  static constexpr uint64_t kResolve =
+      RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  static constexpr size_t kSuffixLength = 6;
+
   struct Options {
     bool overwrite = false;
-    bool durable = true;  // flush before it appears
+    bool durable = true;        // flush before it appears
+    std::string_view key = {};  // empty: like no other's
   };
   // Makes `.NAME.linchpin-XXXXXX` in the open directory `parent`, which holds
   // or will hold `name`.  `path` is the destination as errors show it.
-  // Removes what a killed process left there for the same name.
+  // Removes what a killed process left there for the same name; but what one left
+  // under the same `key`, which then makes the XXXXXX, is taken over.  An empty key
+  // is like no other's.
   static absl::StatusOr<std::unique_ptr<OutputDirectory>> Create(FileDescriptor parent,
                                                                  std::string name, std::string path,
                                                                  Options options);
@@ -44,6 +56,9 @@ class LocalOutputDirectory : public OutputDirectory {
   // and whatever processes that died left for it.
   static absl::Status Remove(const FileDescriptor& parent, const std::string& name,
                              const std::string& path);
+  bool KeepsNotes() const override { return notes_.valid(); }
+  absl::StatusOr<std::string> EarlierNotes() const override { return earlier_notes_; }
+  absl::Status Note(std::string_view text) override;
 
  private:
   LocalOutputDirectory(FileDescriptor parent, std::string name, std::string path, Options options)
@@ -52,9 +67,16 @@ class LocalOutputDirectory : public OutputDirectory {
         path_(std::move(path)),
         options_(options) {}
 
+  // `.NAME.linchpin-`
+  static std::string TemporaryPrefix(std::string_view name);
   absl::Status MakeTemporary();
   // What processes that died left for `of` at least so long ago.
   static void RemoveStale(int parent, const std::string& of, time_t seconds);
+  // Whether `.NAME.linchpin-KEY` is this process's now.
+  absl::StatusOr<bool> TakeOver(std::string_view key);
+  absl::Status OpenNotes();
+  // What a killed process left and this one did not create.
+  void RemoveLeftovers();
   absl::Status MakeFolders(std::string_view name);
   // Takes `name` for a file of this output, and makes the folders that it lies in.
   absl::Status Claim(std::string_view name);
@@ -72,6 +94,9 @@ class LocalOutputDirectory : public OutputDirectory {
   FileDescriptor temporary_;  // locked while this process writes there
   bool replaced_ = false;
   bool committed_ = false;
+
+  FileDescriptor notes_;
+  std::string earlier_notes_;
 
   std::mutex mutex_;
   std::set<std::string> files_;    // relative names, guarded by mutex_

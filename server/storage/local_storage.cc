@@ -36,10 +36,14 @@ class LocalReadableFile : public LocalFile {
       : fd_(std::move(fd)),
         path_(std::move(path)),
         size_(static_cast<uint64_t>(info.st_size)),
-        modified_(info.st_mtim) {}
+        modified_(info.st_mtim),
+        version_(fmt::format("{}:{} {} {}.{:09} {}.{:09}", info.st_dev, info.st_ino, info.st_size,
+                             info.st_mtim.tv_sec, info.st_mtim.tv_nsec, info.st_ctim.tv_sec,
+                             info.st_ctim.tv_nsec)) {}
 
   uint64_t size() const override { return size_; }
   int descriptor() const override { return fd_.get(); }
+  std::string Version() const override { return version_; }
 
   absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const override {
     return ReadFully(fd_.get(), path_, offset, out);
@@ -61,6 +65,7 @@ class LocalReadableFile : public LocalFile {
   std::string path_;
   uint64_t size_;
   timespec modified_;
+  std::string version_;  // the change time cannot be set back, as that of modification can
 };
 
 // Walks a directory; descriptors are relative to the one that was opened
@@ -214,10 +219,15 @@ absl::StatusOr<LocalStorage::Place> LocalStorage::PlaceOf(std::string_view path)
 
 absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalStorage::CreateDirectory(
     std::string_view path, bool overwrite) const {
+  return ResumeDirectory(path, overwrite, "");
+}
+
+absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalStorage::ResumeDirectory(
+    std::string_view path, bool overwrite, std::string_view key) const {
   ASSIGN_OR_RETURN(Place place, PlaceOf(path));
-  return LocalOutputDirectory::Create(std::move(place.parent), std::move(place.name),
-                                      std::move(place.path),
-                                      {.overwrite = overwrite, .durable = options_.durable});
+  return LocalOutputDirectory::Create(
+      std::move(place.parent), std::move(place.name), std::move(place.path),
+      {.overwrite = overwrite, .durable = options_.durable, .key = key});
 }
 
 absl::Status LocalStorage::RemoveDirectory(std::string_view path) const {

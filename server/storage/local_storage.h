@@ -41,6 +41,8 @@ class LocalStorage : public Storage {
   absl::StatusOr<bool> IsDirectory(std::string_view path) const override;
   std::string Canonical(std::string_view path) const override;
   // The parent of `path` must exist.  With `overwrite` only a directory is replaced.
+  absl::StatusOr<std::unique_ptr<OutputDirectory>> ResumeDirectory(
+      std::string_view path, bool overwrite, std::string_view key) const override;
   absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(std::string_view path,
                                                                    bool overwrite) const override;
   absl::Status RemoveDirectory(std::string_view path) const override;

@@ -39,6 +39,13 @@ absl::Status OutputDirectory::TakeFile(std::string_view name, const ReadableFile
   return absl::OkStatus();
 }
 
+absl::Status OutputDirectory::Note(std::string_view /*text*/) { return absl::OkStatus(); }
+
+absl::StatusOr<std::unique_ptr<OutputDirectory>> Storage::ResumeDirectory(
+    std::string_view path, bool overwrite, std::string_view /*key*/) const {
+  return CreateDirectory(path, overwrite);
+}
+
 std::unique_ptr<Storage> Storage::UntilStopped(const std::stop_token&) const { return nullptr; }
 
 absl::StatusOr<std::string> ReadText(const Storage& storage, std::string_view path,

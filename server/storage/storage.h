@@ -32,6 +32,9 @@ class ReadableFile {
   virtual absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const = 0;
   // SOURCE_CHANGED if size or modification time are no longer those at opening.
   virtual absl::Status CheckUnchanged() const = 0;
+  // Tells what was opened from whatever else may come to stand under its name, for
+  // good; empty where the store cannot.
+  virtual std::string Version() const { return ""; }
 };
 
 // A file being written, of a size fixed at creation.  Thread-safe for disjoint ranges.
@@ -42,6 +45,8 @@ class WritableFile {
   // Reads back what was written, to digest it.  A store of objects can do so
   // only once the whole file is written.
   virtual absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const = 0;
+  // Whether ReadAt gives what was written before the whole file is.
+  virtual bool ReadableWhileWritten() const { return true; }
 };
 
 // A directory that comes into being whole or not at all: files are created in a
@@ -61,6 +66,15 @@ class OutputDirectory {
   // Flushes everything to the medium and renames.  OUTPUT_EXISTS if something
   // came to stand at the destination meanwhile and `overwrite` was not given.
   virtual absl::Status Commit() = 0;
+
+  // What Storage::ResumeDirectory makes keeps notes beside the files, which outlive
+  // the process and go with the commit.  A file that a killed process created is
+  // then created with the bytes that it left there.
+  virtual bool KeepsNotes() const { return false; }
+  // All that were made before, by a process that was killed.  The last may be torn.
+  virtual absl::StatusOr<std::string> EarlierNotes() const { return std::string(); }
+  // Thread-safe.
+  virtual absl::Status Note(std::string_view text);
 };
 
 // One regular file of a listing; `name` is relative to the listed directory.
@@ -87,6 +101,11 @@ class Storage {
   // Removes an output with all that it holds, hidden files too.  SOURCE_NOT_FOUND
   // where there is none; FEATURE_UNSUPPORTED of a store that is only read.
   virtual absl::Status RemoveDirectory(std::string_view path) const;
+  // The same, for a job that goes on where a process that was killed at it stopped:
+  // takes over what that left, where it named the same `key`, of 6 letters or digits
+  // at least.  A store that cannot does as CreateDirectory.
+  virtual absl::StatusOr<std::unique_ptr<OutputDirectory>> ResumeDirectory(
+      std::string_view path, bool overwrite, std::string_view key) const;
   // The same store for one job: what waits for a network ends with CANCELLED
   // within a second of a stop.  Null where nothing waits for long.
   virtual std::unique_ptr<Storage> UntilStopped(const std::stop_token& stop) const;

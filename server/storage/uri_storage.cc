@@ -89,6 +89,12 @@ absl::Status UriStorage::RemoveDirectory(std::string_view path) const {
   return route.store->RemoveDirectory(route.path);
 }
 
+absl::StatusOr<std::unique_ptr<OutputDirectory>> UriStorage::ResumeDirectory(
+    std::string_view path, bool overwrite, std::string_view key) const {
+  ASSIGN_OR_RETURN(const Route route, Find(path, write_));
+  return route.store->ResumeDirectory(route.path, overwrite, key);
+}
+
 std::unique_ptr<Storage> UriStorage::UntilStopped(const std::stop_token& stop) const {
   Stores stores;
   for (const auto& [scheme, store] : stores_) {

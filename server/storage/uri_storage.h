@@ -37,6 +37,8 @@ class UriStorage : public Storage {
   absl::StatusOr<std::vector<FileEntry>> List(std::string_view directory) const override;
   absl::StatusOr<bool> IsDirectory(std::string_view path) const override;
   std::string Canonical(std::string_view path) const override;
+  absl::StatusOr<std::unique_ptr<OutputDirectory>> ResumeDirectory(
+      std::string_view path, bool overwrite, std::string_view key) const override;
   absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(std::string_view path,
                                                                    bool overwrite) const override;
   absl::Status RemoveDirectory(std::string_view path) const override;

@@ -51,6 +51,8 @@ for scheme in w8a16 w8a8 fp8; do
   compress "linchpin compress, $scheme, signed" --scheme "$scheme" --scale signed
 done
 compress "linchpin compress, w4a16, signed" --scheme w4a16 --scale signed
+compress "the same, detection off" --scheme w4a16 --detection off
+compress "the same, and no digest of the source" --scheme w4a16 --detection off --source-digest off
 size=$(cat "$bench"/out/* | wc -c)
 rm -f "$bench/written"
 measure --before "rm -f $bench/written" "dd of as many bytes as that wrote" \

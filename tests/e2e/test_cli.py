@@ -51,6 +51,23 @@ def test_demo_model_is_the_same_every_time(linchpin, demo_model, tmp_path):
     assert answer["bytes"] < 10_000_000
 
 
+def test_detection_off_says_so_in_manifest_and_table(linchpin, demo_model, tmp_path):
+    text = linchpin("compress", demo_model, tmp_path / "out", "--detection", "off",
+                    "--source-digest", "off").out
+    assert "detection is off" in text and "verdict" not in text
+    manifest = json.loads((tmp_path / "out" / "linchpin.json").read_text())
+    assert manifest["detection"] is None and manifest["super_weights"] == []
+    assert manifest["options"]["scale"] == "signed"
+    assert all(file["sha256"] is None for file in manifest["source"]["files"])
+    assert linchpin("verify", tmp_path / "out").code == 0
+    assert "detection is off" in linchpin("plan", demo_model, "--detection", "off").out
+    refused = linchpin.run("compress", demo_model, tmp_path / "no", "--detection", "off",
+                           "--scale", "importance")
+    assert refused.code == 42 and "importance takes a forward pass" in refused.err
+    assert linchpin.run("compress", demo_model, tmp_path / "no", "--detection", "off",
+                        "--proof", "joint").code == 2
+
+
 def test_demo_model_hangs_on_one_weight(linchpin, demo_model, demo_proof):
     detection = linchpin("detect", demo_model, "--json", *demo_proof).json
     assert detection["verdict"] == "single"

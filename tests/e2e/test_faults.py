@@ -46,7 +46,8 @@ def test_a_server_killed_at_any_moment_leaves_nothing_to_see(start_server, check
     expected, seconds = reference
     choose = random.Random(20261126)
     finished = 0
-    for _ in range(8):
+    noted = 0
+    for _ in range(12):
         server = start_server("--read-root", "/", "--write-root", tmp_path)
         job = remote(server).start("compress", checkpoint, tmp_path / "out")
         time.sleep(choose.uniform(0.05, seconds * 1.2))
@@ -59,6 +60,9 @@ def test_a_server_killed_at_any_moment_leaves_nothing_to_see(start_server, check
             finished += 1
         else:
             assert job.returncode == 75, (out, error)
+        noted = max([noted, *(path.stat().st_size
+                              for path in tmp_path.glob(".out.*/.linchpin-notes"))])
+    assert noted > 200, "none was killed between two tensors"
     for left in tmp_path.glob(".out.*"):
         os.utime(left, (0, 0))  # a young one might be another writer's, where locks do not work
     server = start_server("--read-root", "/", "--write-root", tmp_path)

@@ -1,9 +1,12 @@
 """Weights are never kept: what a detection takes at its peak grows with the layers by their trace alone, the
-prompt's residual stream in three forms."""
+prompt's residual stream in three forms; and a compression keeps to the ceiling that it is given."""
 
 import os
+import pathlib
+import re
 import subprocess
 
+from conftest import CommandLine
 from support.sparse_model import write_sparse_model
 
 
@@ -25,3 +28,29 @@ def test_forty_layers_take_the_memory_of_two(linchpin, tmp_path):
     assert total > 500e6  # what it would grow by if weights stayed
     trace = 38 * 3 * 16 * 512 * 4  # 16 tokens
     assert peaks[40] - peaks[2] < trace + 20e6, peaks
+
+
+def resident_peak(server):
+    """Bytes that a server had resident at its peak."""
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+def test_a_ceiling_is_kept_or_refused_with_the_least_that_works(linchpin, start_server, tmp_path):
+    model = tmp_path / "model"
+    total = write_sparse_model(model, 6, hidden=2048, intermediate=5632)
+    refused = linchpin.run("compress", model, tmp_path / "out", "--detection", "off",
+                           "--max-memory", "50MB")
+    assert refused.code == 42 and "[OPTION_INVALID]" in refused.err, refused.err
+    least = int(re.search(r"allow (\d+) or more", refused.err)[1])
+    assert 50e6 < least < total
+    for name, allowed in (("least", least), ("more", least + 60_000_000)):
+        server = start_server("--read-root", tmp_path, "--write-root", tmp_path, "--threads", "2")
+        remote = CommandLine("--quiet", "--endpoint", server.endpoint)
+        remote("compress", model, tmp_path / name, "--detection", "off", "--max-memory", str(allowed))
+        assert resident_peak(server) <= allowed, name
+        assert server.stop() == 0
+    # Slabs and threads change nothing in what comes out.
+    linchpin("compress", model, tmp_path / "free", "--detection", "off")
+    for path in (tmp_path / "free").iterdir():
+        assert path.read_bytes() == (tmp_path / "least" / path.name).read_bytes(), path.name

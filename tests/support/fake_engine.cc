@@ -52,13 +52,14 @@ FakeEngine::FakeEngine() {
     if (!error_.ok()) return error_;
     const auto own = fingerprints_.find(source);
     return SourceSurvey{.memory_bytes = memory_,
+                        .set = {.threads = 2},
                         .source_bytes = source_bytes_,
                         .fingerprint = own == fingerprints_.end() ? "fingerprint" : own->second,
                         .shards = {"model.safetensors"}};
   };
   engine_.plan = [](const Storage&, const std::string&,
-                    const QuantizeOptions& options) -> absl::StatusOr<Plan> {
-    Plan plan{.options = options, .group_size = 64};
+                    const CompressOptions& options) -> absl::StatusOr<Plan> {
+    Plan plan{.options = options.quantize, .group_size = 64};
     PlanRow row;
     row.source.info = {"model.layers.0.mlp.up_proj.weight", DType::kBF16, {8, 64}};
     row.quantized = true;

@@ -30,6 +30,7 @@ class S3WritableFile : public WritableFile {
   absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const override {
     return file_->ReadAt(offset, out);
   }
+  bool ReadableWhileWritten() const override { return false; }
 
  private:
   const std::shared_ptr<S3OutputFile> file_;

@@ -35,11 +35,9 @@ std::vector<std::string> NamesBelow(const MemoryStorage& storage, const std::str
 std::map<std::string, std::string> FilesOf(const TinyCheckpoint& tiny,
                                            const QuantizeOptions& options,
                                            const std::vector<PinnedWeight>& weights = {},
-                                           int threads = 1) {
+                                           const RunContext& context = {}) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "in", tiny);
-  RunContext context;
-  context.threads = threads;
   const absl::Status status = WriteArtifact(storage, "in", "out", options, weights, context);
   EXPECT_TRUE(status.ok()) << status;
   std::map<std::string, std::string> files;
@@ -135,10 +133,24 @@ TEST(WriteArtifactTest, MetadataIsKeptAndSaysPt) {
 
 TEST(WriteArtifactTest, TheSameBytesForAnyNumberOfThreads) {
   const std::vector<PinnedWeight> weights = {{{kDown1, 3, 77}, 0.5F}};
-  const auto one = FilesOf({.shards = 3}, {}, weights, 1);
+  const auto one = FilesOf({.shards = 3}, {}, weights);
   EXPECT_EQ(one.size(), 8U);
   for (const int threads : {2, 3, 16}) {
-    EXPECT_EQ(FilesOf({.shards = 3}, {}, weights, threads), one);
+    EXPECT_EQ(FilesOf({.shards = 3}, {}, weights, {.threads = threads}), one);
+  }
+}
+
+// Down to the last digit of the errors in the manifest.
+TEST(WriteArtifactTest, TheSameBytesForAnySlab) {
+  QuantizeOptions asymmetric{.asymmetric = true, .scale = ScaleRule::kMinMax};
+  QuantizeOptions clipped{.format = Format::kDense, .scheme = Scheme::kBlocks};
+  clipped.blocks = {.run = 1000, .z = 2};
+  const TinyCheckpoint tiny{.hidden = 128, .intermediate = 320};
+  for (const QuantizeOptions& options : {QuantizeOptions{}, asymmetric, clipped}) {
+    const auto whole = FilesOf(tiny, options);
+    for (const int64_t slab : {1, 5000, 9000, 20000}) {
+      EXPECT_EQ(FilesOf(tiny, options, {}, {.slab_bytes = slab}), whole) << slab;
+    }
   }
 }
 

@@ -7,6 +7,17 @@
 namespace linchpin {
 namespace {
 
+TEST(SizeIn, ReadsNumbersWithUnits) {
+  EXPECT_EQ(SizeIn("0"), 0U);
+  EXPECT_EQ(SizeIn("1048576"), 1048576U);
+  EXPECT_EQ(SizeIn("600MB"), 600'000'000U);
+  EXPECT_EQ(SizeIn("2GiB"), uint64_t{2} << 30);
+  EXPECT_EQ(SizeIn("1.5 GB"), 1'500'000'000U);
+  for (const char* text : {"", "MB", "-1", "1mb", "1 MBs", "1e300GB", "nan", "inf"}) {
+    EXPECT_EQ(SizeIn(text), std::nullopt) << text;
+  }
+}
+
 TEST(SizeText, KeepsThreeDigits) {
   EXPECT_EQ(SizeText(0), "0 B");
   EXPECT_EQ(SizeText(999), "999 B");

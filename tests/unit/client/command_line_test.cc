@@ -38,7 +38,8 @@ TEST(CommandLine, HasTheDefaultsOfTheContract) {
   EXPECT_EQ(line.quantization.scheme, "w4a16");
   EXPECT_EQ(line.quantization.format, "compressed-tensors");
   EXPECT_EQ(line.quantization.group_size, "auto");
-  EXPECT_EQ(line.quantization.scale, "importance");
+  EXPECT_EQ(line.quantization.scale, "");
+  EXPECT_EQ(line.look.detection, "on");
   EXPECT_EQ(line.quantization.preserve, "tensor");
   EXPECT_EQ(line.proof.level, "none");
   EXPECT_FALSE(line.overwrite || line.upload || line.json || line.quiet);

@@ -112,7 +112,10 @@ TEST(MakeQuantizationOptions, MapsEveryChoice) {
   EXPECT_EQ(make({.scheme = "fp8"}).scheme(), v1::SCHEME_FP8);
   EXPECT_FALSE(make({}).asymmetric());
   EXPECT_TRUE(make({.asymmetric = true}).asymmetric());
-  EXPECT_EQ(make({}).scale(), v1::SCALE_RULE_IMPORTANCE);
+  EXPECT_EQ(make({}).scale(), v1::SCALE_RULE_UNSPECIFIED);
+  EXPECT_EQ(make({.scale = "importance"}).scale(), v1::SCALE_RULE_IMPORTANCE);
+  EXPECT_FALSE(make({}).skip_source_digest());
+  EXPECT_TRUE(make({.source_digest = "off"}).skip_source_digest());
   EXPECT_EQ(make({.scale = "signed"}).scale(), v1::SCALE_RULE_SIGNED);
   EXPECT_EQ(make({.scale = "minmax"}).scale(), v1::SCALE_RULE_MINMAX);
   EXPECT_EQ(make({}).preserve(), v1::PRESERVE_TENSOR);

@@ -51,7 +51,7 @@ TEST(WeightArmsTest, AreTheModelsThatADenseOutputHolds) {
       const std::string out = "/" + std::string(written.arm) + std::to_string(block);
       const auto made = Compress(storage, "/m", storage, out, {.quantize = options}, {});
       ASSERT_TRUE(made.ok()) << made.status();
-      ASSERT_FALSE(made->detection.super_weights.empty());
+      ASSERT_FALSE(made->detection->super_weights.empty());
       const auto read = Evaluate(storage, out, {.against = "/m", .tokens = kTokens}, {});
       ASSERT_TRUE(read.ok()) << read.status();
       const auto arm = std::find_if(

@@ -152,8 +152,95 @@ TEST_F(CompressTest, AnUnknownFamilyIsRefusedWithTheList) {
   EXPECT_THAT(std::string(result.status().message()), HasSubstr("llama"));
 }
 
+class DetectionOffTest : public CompressTest {
+ protected:
+  static CompressOptions Off(QuantizeOptions quantize = {.scale = ScaleRule::kSigned}) {
+    return {.detect = {.skip = true}, .quantize = std::move(quantize)};
+  }
+  absl::StatusOr<CompressResult> RunOff(const CompressOptions& options,
+                                        std::string_view destination = "/out") {
+    return Compress(storage_, "/demo", storage_, destination, options, RunContext{.threads = 2});
+  }
+  void PretendToBe(const std::string& family) {
+    std::string config = ToText(storage_.Get("/demo/config.json"));
+    config.replace(config.find("\"llama\""), 7, "\"" + family + "\"");
+    storage_.Put("/demo/config.json", ToBytes(config));
+  }
+};
+
+TEST_F(DetectionOffTest, TheManifestSaysThatNothingIsKnownOfSuperWeights) {
+  const auto result = RunOff(Off());
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_FALSE(result->detection.has_value());
+  EXPECT_THAT(result->kept, ::testing::IsEmpty());
+  EXPECT_THAT(result->notes, ::testing::ElementsAre(HasSubstr("detection is off")));
+  const Json manifest = Json::parse(result->manifest);
+  EXPECT_TRUE(manifest["detection"].is_null());
+  EXPECT_TRUE(manifest["calibration"].is_null());
+  EXPECT_EQ(manifest["options"]["scale"], "signed");
+  EXPECT_THAT(manifest["notes"][0].get<std::string>(), HasSubstr("none is kept"));
+  const auto report = VerifyArtifact(storage_, "/out", RunContext{});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_THAT(report->mismatches, ::testing::IsEmpty());
+}
+
+// But for the tensor of its super weight the model is the one that a run with detection makes.
+TEST_F(DetectionOffTest, TheWeightsAreThoseOfARunThatKeepsNone) {
+  ASSERT_TRUE(RunOff(Off()).ok());
+  ASSERT_TRUE(Run({.scale = ScaleRule::kSigned, .preserve = Preserve::kNone}, "/on").ok());
+  EXPECT_EQ(*storage_.Get("/out/model.safetensors"), *storage_.Get("/on/model.safetensors"));
+}
+
+TEST_F(DetectionOffTest, WhatNeedsAForwardPassIsRefused) {
+  CompressOptions calibrated = Off();
+  calibrated.calibration.ids = {{1, 2, 3}};
+  CompressOptions proven = Off();
+  proven.detect.proof = ProofLevel::kJoint;
+  CompressOptions prompted = Off();
+  prompted.detect.prompt.ids = {{1, 2}};
+  for (const auto& [options, text] :
+       {std::pair(Off({}), "scale: importance takes a forward pass"),
+        std::pair(calibrated, "calibration"), std::pair(proven, "a proof"),
+        std::pair(prompted, "a prompt")}) {
+    const auto result = RunOff(options);
+    EXPECT_EQ(ReasonOf(result.status()), Reason::kOptionInvalid);
+    EXPECT_THAT(std::string(result.status().message()), HasSubstr(text));
+    EXPECT_EQ(ReasonOf(PlanCompression(storage_, "/demo", options).status()),
+              Reason::kOptionInvalid);
+  }
+  EXPECT_EQ(ReasonOf(Detect(storage_, "/demo", {.skip = true}, {}).status()),
+            Reason::kOptionInvalid);
+}
+
+TEST_F(DetectionOffTest, AFamilyThatNobodyKnowsIsCompressedByTheNamesOfItsLayers) {
+  ASSERT_TRUE(RunOff(Off(), "/llama").ok());
+  PretendToBe("nobody");
+  const auto result = RunOff(Off());
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(result->notes, ::testing::Contains(HasSubstr("family is not known")));
+  EXPECT_EQ(*storage_.Get("/out/model.safetensors"), *storage_.Get("/llama/model.safetensors"));
+  const auto plan = PlanCompression(storage_, "/demo", Off());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->bytes_out(), result->bytes_out);
+}
+
+TEST_F(DetectionOffTest, WithoutTheSourcesDigestTheManifestHasNull) {
+  CompressOptions options = Off();
+  options.source_digest = false;
+  const auto without = RunOff(options);
+  ASSERT_TRUE(without.ok()) << without.status();
+  const auto with = RunOff(Off(), "/with");
+  ASSERT_TRUE(with.ok()) << with.status();
+  Json manifest = Json::parse(with->manifest);
+  for (Json& file : manifest["source"]["files"]) {
+    EXPECT_EQ(file["sha256"].get<std::string>().size(), 64U);
+    file["sha256"] = nullptr;
+  }
+  EXPECT_EQ(Json::parse(without->manifest), manifest);
+}
+
 TEST_F(CompressTest, ThePlanTellsTheSizesThatTheArtifactHas) {
-  const auto plan = PlanCompression(storage_, "/demo", {.preserve = Preserve::kNone});
+  const auto plan = PlanCompression(storage_, "/demo", {.quantize = {.preserve = Preserve::kNone}});
   ASSERT_TRUE(plan.ok()) << plan.status();
   const auto result = Run({.preserve = Preserve::kNone});
   ASSERT_TRUE(result.ok()) << result.status();

@@ -2,6 +2,7 @@
 
 #include "base/status.h"
 #include "detect/arms.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "pipeline/demo_model.h"
 #include "storage/memory_storage.h"
@@ -31,9 +32,55 @@ TEST(MemoryEstimateTest, GrowsWithTheLargestLayerNotWithTheModel) {
   const auto large = SurveySource(Model(2048), "/m", 1);
   ASSERT_TRUE(small.ok()) << small.status();
   ASSERT_TRUE(large.ok()) << large.status();
-  // 2 x 1024 more rows of 64 in the largest layer: float32, and once as stored.
-  EXPECT_EQ(large->memory_bytes - small->memory_bytes, 2 * 1024 * 64 * (4 + 2));
+  // 2 x 1024 more rows of 64 in the largest layer: float32, once as stored, and what
+  // an encoder keeps beside the codes.
+  EXPECT_EQ(large->memory_bytes - small->memory_bytes, 2 * 1024 * 64 * (4 + 2) + 2 * 1024 * 64 / 8);
   EXPECT_EQ(small->source_bytes, (4096 + 3 * 1024) * 64 * 2U);
+}
+
+TEST(FitMemoryTest, TakesSmallerSlabsThenFewerThreads) {
+  const MemoryStorage storage = Model(1024);
+  const auto checkpoint = Checkpoint::Open(storage, "/m");
+  ASSERT_TRUE(checkpoint.ok());
+  const auto fit = [&](uint64_t allowed) {
+    return FitMemory(*checkpoint, 4, {.allowed = allowed});
+  };
+  const auto free = fit(0);
+  ASSERT_TRUE(free.ok());
+  EXPECT_EQ(free->threads, 4);
+  EXPECT_EQ(free->slab_bytes, 4 << 20);
+  uint64_t last = EstimateMemory(*checkpoint, *free);
+  EXPECT_EQ(fit(last)->slab_bytes, 4 << 20);
+  int threads = 4;
+  int64_t slab = 4 << 20;
+  int sets = 1;
+  // Every byte less than a set needs gives the next one, which is cheaper.
+  for (auto set = fit(last - 1); set.ok(); set = fit(last - 1)) {
+    EXPECT_TRUE(set->threads < threads || set->slab_bytes < slab);
+    threads = set->threads;
+    slab = set->slab_bytes;
+    EXPECT_LT(EstimateMemory(*checkpoint, *set), last);
+    last = EstimateMemory(*checkpoint, *set);
+    ++sets;
+  }
+  EXPECT_EQ(threads, 1);
+  EXPECT_EQ(slab, 256 << 10);
+  EXPECT_GE(sets, 4);
+  const absl::Status refused = fit(last - 1).status();
+  EXPECT_EQ(ReasonOf(refused), Reason::kOptionInvalid);
+  EXPECT_THAT(std::string(refused.message()),
+              ::testing::HasSubstr("allow " + std::to_string(last) + " or more"));
+  // What is only preferred is kept as well as can be.
+  EXPECT_EQ(FitMemory(*checkpoint, 4, {.preferred = 1})->threads, 1);
+}
+
+TEST(MemoryEstimateTest, WithoutAForwardPassNoLayerCounts) {
+  const TokenLoad none = LoadOf(CompressOptions{.detect = {.skip = true}});
+  const auto small = SurveySource(Model(1024), "/m", 1, none);
+  const auto large = SurveySource(Model(65536), "/m", 1, none);
+  ASSERT_TRUE(small.ok() && large.ok());
+  EXPECT_LT(large->memory_bytes - small->memory_bytes, 2 * 65536 * 64U) << "a byte per weight";
+  EXPECT_LT(small->memory_bytes, SurveySource(Model(1024), "/m", 1)->memory_bytes);
 }
 
 TEST(MemoryEstimateTest, GrowsWithThreads) {
@@ -55,7 +102,7 @@ TEST(MemoryEstimateTest, QuantizedTensorsCountAsWhatTheyAreDecodedTo) {
     EXPECT_TRUE(survey.ok()) << survey.status();
     return survey.value_or(SourceSurvey{}).memory_bytes;
   };
-  EXPECT_EQ(estimate(2048) - estimate(1024), 1024U * (32 * 4 + 34));
+  EXPECT_EQ(estimate(2048) - estimate(1024), 1024U * (32 * 4 + 34 + 32 / 8));
 }
 
 // What grows with tokens: the trace of a prompt, and the streams of a proof up

@@ -24,6 +24,30 @@ TEST(QuantizationOptionsFromProto, DefaultsAreThoseOfTheEngine) {
   EXPECT_EQ(options->preserve, QuantizeOptions().preserve);
 }
 
+TEST(CompressOptionsFromProto, WithoutADetectionTheDefaultScaleNeedsNone) {
+  v1::DetectionOptions detection;
+  v1::QuantizationOptions quantization;
+  EXPECT_EQ(FromProto(detection, quantization)->quantize.scale, ScaleRule::kImportance);
+  detection.set_skip(true);
+  EXPECT_TRUE(FromProto(detection, quantization)->detect.skip);
+  EXPECT_EQ(FromProto(detection, quantization)->quantize.scale, ScaleRule::kSigned);
+  quantization.set_asymmetric(true);
+  EXPECT_EQ(FromProto(detection, quantization)->quantize.scale, ScaleRule::kMinMax);
+  quantization.set_asymmetric(false);
+  quantization.set_format(v1::OUTPUT_FORMAT_GGUF);
+  EXPECT_EQ(FromProto(detection, quantization)->quantize.scale, ScaleRule::kMinMax);
+  // Asked for by name it is left to be refused.
+  quantization.set_scale(v1::SCALE_RULE_IMPORTANCE);
+  EXPECT_EQ(FromProto(detection, quantization)->quantize.scale, ScaleRule::kImportance);
+}
+
+TEST(CompressOptionsFromProto, TheSourcesDigestIsTakenUnlessItIsLeftOut) {
+  v1::QuantizationOptions quantization;
+  EXPECT_TRUE(FromProto({}, quantization)->source_digest);
+  quantization.set_skip_source_digest(true);
+  EXPECT_FALSE(FromProto({}, quantization)->source_digest);
+}
+
 TEST(QuantizationOptionsFromProto, EveryValue) {
   v1::QuantizationOptions message;
   message.set_scheme(v1::SCHEME_W4A16);

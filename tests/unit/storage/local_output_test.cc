@@ -174,6 +174,74 @@ TEST_F(LocalOutputTest, RemovesWhatAKilledProcessLeft) {
                                    ".out.linchpin-young1"));
 }
 
+// What a killed process leaves, as far as another can see: nobody holds its lock.
+TEST_F(LocalOutputTest, TakesOverWhatTheSameKeyLeft) {
+  directory_.Write(".out.linchpin-abcdef/kept", "half");
+  directory_.Write(".out.linchpin-abcdef/sub/stray", "x");
+  directory_.Write(".out.linchpin-abcdef/.linchpin-notes", "one\ntw");
+  auto output = storage_->ResumeDirectory(directory_ / "out", false, "abcdef123");
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_TRUE((*output)->KeepsNotes());
+  EXPECT_EQ(*(*output)->EarlierNotes(), "one\ntw");
+  ASSERT_TRUE((*output)->Note("o\n").ok());
+  const auto kept = (*output)->CreateFile("kept", 4);
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  char bytes[4];
+  ASSERT_TRUE((*kept)->ReadAt(0, {reinterpret_cast<std::byte*>(bytes), 4}).ok());
+  EXPECT_EQ(std::string(bytes, 4), "half");
+  ASSERT_TRUE((*output)->Commit().ok());
+  EXPECT_THAT(Names(), ElementsAre("out"));
+  std::vector<std::string> inside;
+  for (const auto& entry : fs::recursive_directory_iterator(directory_ / "out")) {
+    inside.push_back(entry.path().filename().string());
+  }
+  EXPECT_THAT(inside, ElementsAre("kept"));
+}
+
+TEST_F(LocalOutputTest, AFileOfAnotherSizeIsNotTakenOver) {
+  directory_.Write(".out.linchpin-abcdef/a", "xxxx");
+  auto output = storage_->ResumeDirectory(directory_ / "out", false, "abcdef");
+  ASSERT_TRUE(output.ok());
+  const auto file = (*output)->CreateFile("a", 6);
+  ASSERT_TRUE(file.ok());
+  std::byte bytes[6];
+  ASSERT_TRUE((*file)->ReadAt(0, absl::MakeSpan(bytes)).ok());
+  EXPECT_EQ(bytes[0], std::byte{0});
+}
+
+TEST_F(LocalOutputTest, TheSameKeyTwiceAtOnceWorksInTwoPlaces) {
+  auto first = storage_->ResumeDirectory(directory_ / "out", false, "abcdef");
+  auto second = storage_->ResumeDirectory(directory_ / "out", false, "abcdef");
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_TRUE((*first)->KeepsNotes());
+  EXPECT_FALSE((*second)->KeepsNotes());
+  EXPECT_EQ(Names().size(), 2U);
+  first->reset();
+  second->reset();
+  EXPECT_THAT(Names(), IsEmpty()) << "without a commit nothing is left";
+}
+
+TEST_F(LocalOutputTest, AKeyThatIsNoPartOfANameIsNone) {
+  for (const char* key : {"", "abc", "../../x", "abc/def", "abcde."}) {
+    auto output = storage_->ResumeDirectory(directory_ / "out", false, key);
+    ASSERT_TRUE(output.ok()) << key;
+    EXPECT_FALSE((*output)->KeepsNotes()) << key;
+  }
+}
+
+TEST_F(LocalOutputTest, TheVersionOfAFileTellsEveryChange) {
+  directory_.Write("f", "1");
+  const auto version = [&] { return (*storage_->Open(directory_ / "f"))->Version(); };
+  const std::string before = version();
+  EXPECT_FALSE(before.empty());
+  EXPECT_EQ(version(), before);
+  const auto time = fs::last_write_time(directory_.path() / "f");
+  usleep(20'000);  // more than a tick of the file system's clock
+  directory_.Write("f", "2");
+  fs::last_write_time(directory_.path() / "f", time);
+  EXPECT_NE(version(), before) << "same size, same time of modification";
+}
+
 TEST_F(LocalOutputTest, KeepsWhatALivingProcessWritesTo) {
   const std::string path = LeaveBehind(".out.linchpin-living", 3600);
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY);
