@@ -29,8 +29,8 @@ def model_fixture(tmp_path_factory):
     ("detect", "DetectSuperWeights", "detect", {"detection": FULL_PROOF}),
     ("compress", "CompressModel", "forward", {}),
     ("compress", "CompressModel", "quantize", {}),
-    ("compress", "CompressModel", "artifact", {"quantization": DENSE}),
-], ids=lambda value: value if isinstance(value, str) else "")
+    ("compress", "CompressModel", "quantize", {"quantization": DENSE}),
+], ids=["detect-forward", "detect-proof", "compress-forward", "compress-quantize", "compress-dense"])
 def test_work_ends_with_its_caller(start_server, model, tmp_path, kind, name, stage, options):
     server = start_server("--read-root", model.parent, "--write-root", tmp_path, "--threads", "1")
     fields = {"source": str(model), **options}
