@@ -30,6 +30,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from conftest import ROOT, CommandLine, Server  # noqa: E402  (the path comes first)
 from support.foreign_client import CHUNK, ForeignClient  # noqa: E402
+from support.synthetic_model import make_model  # noqa: E402
 
 KEYS = {"AWS_ACCESS_KEY_ID": "S3RVER", "AWS_SECRET_ACCESS_KEY": "S3RVER"}
 
@@ -129,10 +130,8 @@ def bench_s3(place, mib):
     process, endpoint = start_s3rver(place)
     s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1",
                       config=Config(s3={"addressing_style": "path"}))
-    subprocess.run([sys.executable, str(ROOT / "tests/bench/make_checkpoint.py"), str(place / "big"),
-                    "--layers", str(max(2, mib // 32)), "--hidden", "1024", "--intermediate", "4096",
-                    "--vocab", "1000", "--heads", "8", "--kv-heads", "2"],
-                   check=True, capture_output=True)
+    make_model(place / "big", layers=max(2, mib // 32), hidden=1024, intermediate=4096, vocab=1000, heads=8,
+               kv_heads=2)
     files = sorted((place / "big").iterdir())
     size = sum(path.stat().st_size for path in files) / 2**20
     put = timed(lambda: [s3.upload_file(str(path), "models", f"big/{path.name}") for path in files])

@@ -14,24 +14,20 @@ import dataclasses
 import os
 import pathlib
 import random
-import subprocess
 import sys
 import tempfile
 import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from conftest import ROOT, CommandLine, Server  # noqa: E402  (the path comes first)
+from conftest import CommandLine, Server  # noqa: E402  (the path comes first)
 from support.directories import digests  # noqa: E402
+from support.synthetic_model import make_model  # noqa: E402
 
 
-def make_model(path, shards, hidden):
-    """A checkpoint of one layer per shard."""
-    sizes = {"layers": shards, "hidden": hidden, "intermediate": 2 * hidden, "vocab": 1000,
-             "heads": 4, "kv-heads": 2, "layers-per-shard": 1}
-    options = [text for name, size in sizes.items() for text in ("--" + name, str(size))]
-    subprocess.run([sys.executable, str(ROOT / "tests/bench/make_checkpoint.py"), str(path),
-                    *options], check=True, capture_output=True)
-    return path
+def one_layer_per_shard(path, shards, hidden):
+    """A checkpoint of so many shards."""
+    return make_model(path, layers=shards, hidden=hidden, intermediate=2 * hidden, vocab=1000,
+                      heads=4, kv_heads=2, layers_per_shard=1)
 
 
 class Workers:
@@ -124,7 +120,7 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         place = pathlib.Path(name)
-        model = make_model(place / "model", options.shards, options.hidden)
+        model = one_layer_per_shard(place / "model", options.shards, options.hidden)
         with Workers(place, 1, 0) as single:
             linchpin = CommandLine("--quiet", "--endpoint", single.endpoint)
             linchpin("compress", model, place / "whole", timeout=3600)

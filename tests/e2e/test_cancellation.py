@@ -1,14 +1,12 @@
 """A caller that goes away at any stage of a job: the work ends within a second of computing."""
 
-import subprocess
-import sys
 import time
 
 import pytest
 
-from conftest import ROOT
 from e2e.killed_workers import cpu_seconds
 from support.foreign_client import ForeignClient
+from support.synthetic_model import make_model
 
 FULL_PROOF = {"proof": "PROOF_LEVEL_FULL", "proof_windows": {"size": 256, "count": 8}}
 DENSE = {"format": "OUTPUT_FORMAT_DENSE", "scale": "SCALE_RULE_MINMAX"}
@@ -18,9 +16,7 @@ DENSE = {"format": "OUTPUT_FORMAT_DENSE", "scale": "SCALE_RULE_MINMAX"}
 def model_fixture(tmp_path_factory):
     """Large enough for every stage to be met: 0.4 GB."""
     path = tmp_path_factory.mktemp("cancelled") / "model"
-    subprocess.run([sys.executable, str(ROOT / "tests/bench/make_checkpoint.py"), str(path),
-                    "--layers", "12", "--hidden", "1024", "--intermediate", "4096", "--vocab",
-                    "16000", "--heads", "16", "--kv-heads", "4"], check=True, capture_output=True)
+    make_model(path, layers=12, hidden=1024, intermediate=4096, vocab=16000, heads=16, kv_heads=4)
     return path
 
 

@@ -5,17 +5,17 @@ import pathlib
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 
 import grpc
 import pytest
 
-from conftest import ROOT, CommandLine
+from conftest import CommandLine
 from e2e.soak import descriptors, settled, soak
 from support.directories import digests
 from support.foreign_client import CHUNK, ForeignClient, reason_of
+from support.synthetic_model import make_model
 
 
 def remote(server):
@@ -26,9 +26,7 @@ def remote(server):
 def checkpoint_fixture(tmp_path_factory):
     """A synthetic checkpoint in two shards whose compression takes a moment."""
     path = tmp_path_factory.mktemp("synthetic") / "model"
-    subprocess.run([sys.executable, str(ROOT / "tests/bench/make_checkpoint.py"), str(path),
-                    "--layers", "12", "--hidden", "512", "--intermediate", "2048", "--vocab", "2000",
-                    "--heads", "8", "--kv-heads", "2"], check=True, capture_output=True)
+    make_model(path, layers=12, hidden=512, intermediate=2048, vocab=2000, heads=8, kv_heads=2)
     return path
 
 

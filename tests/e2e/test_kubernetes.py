@@ -3,13 +3,13 @@
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 import yaml
 
 from conftest import ROOT, binaries
 from support.directories import digests
+from support.synthetic_model import make_model
 
 FOLDER = ROOT / "deploy/kubernetes"
 SHARDS = 3
@@ -19,9 +19,7 @@ SHARDS = 3
 def checkpoint_fixture(tmp_path_factory):
     """A synthetic checkpoint in three shards."""
     path = tmp_path_factory.mktemp("models") / "model"
-    subprocess.run([sys.executable, str(ROOT / "tests/bench/make_checkpoint.py"), str(path),
-                    "--layers", "18", "--hidden", "256", "--intermediate", "512", "--vocab", "1000",
-                    "--heads", "4", "--kv-heads", "2"], check=True, capture_output=True)
+    make_model(path, layers=18, hidden=256, intermediate=512, vocab=1000, heads=4, kv_heads=2)
     assert len(list(path.glob("*.safetensors"))) == SHARDS
     return path
 

@@ -3,24 +3,22 @@
 import json
 import shutil
 import subprocess
-import sys
 from concurrent import futures
 
 import pytest
 
-from conftest import ROOT, CommandLine, Server
-from e2e.killed_workers import Workers, compress_in_parts, make_model
+from conftest import CommandLine, Server
+from e2e.killed_workers import Workers, compress_in_parts, one_layer_per_shard
 from support.directories import digests
 from support.name_server import NameServer
+from support.synthetic_model import make_model
 
 
 @pytest.fixture(name="checkpoint", scope="module")
 def checkpoint_fixture(tmp_path_factory):
     """A synthetic checkpoint in eight shards."""
     path = tmp_path_factory.mktemp("parts") / "model"
-    subprocess.run([sys.executable, str(ROOT / "tests/bench/make_checkpoint.py"), str(path),
-                    "--layers", "48", "--hidden", "256", "--intermediate", "512", "--vocab", "1000",
-                    "--heads", "4", "--kv-heads", "2"], check=True, capture_output=True)
+    make_model(path, layers=48, hidden=256, intermediate=512, vocab=1000, heads=4, kv_heads=2)
     return path
 
 
@@ -169,7 +167,7 @@ def test_a_source_that_changed_since_the_plan_is_refused(linchpin, job, checkpoi
 
 def test_workers_killed_again_and_again_change_nothing(linchpin, tmp_path):
     """The size for CI of killed_workers.py."""
-    model = make_model(tmp_path / "model", shards=24, hidden=256)
+    model = one_layer_per_shard(tmp_path / "model", shards=24, hidden=256)
     linchpin("compress", model, tmp_path / "whole")
     run = compress_in_parts(tmp_path / "run", model, tmp_path / "whole", workers=4, kill_every=0.4)
     print(run)
