@@ -44,8 +44,7 @@ absl::StatusOr<ArtifactRecord> WriteArtifact(const Checkpoint& checkpoint, const
   }
   ASSIGN_OR_RETURN(const std::vector<FileRecord> beside, DigestSideFiles(side.files(), context));
   record.files.insert(record.files.end(), beside.begin(), beside.end());
-  std::sort(record.files.begin(), record.files.end(),
-            [](const FileRecord& a, const FileRecord& b) { return a.name < b.name; });
+  std::sort(record.files.begin(), record.files.end(), ByName);
   return record;
 }
 

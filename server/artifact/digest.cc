@@ -71,8 +71,6 @@ absl::StatusOr<std::vector<FileRecord>> DigestNamed(const Checkpoint& checkpoint
   return DigestFiles(files, context, meter);
 }
 
-bool ByName(const FileRecord& a, const FileRecord& b) { return a.name < b.name; }
-
 }  // namespace
 
 struct Sha256::State {

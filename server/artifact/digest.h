@@ -25,6 +25,9 @@ struct FileRecord {
   friend bool operator==(const FileRecord&, const FileRecord&) = default;
 };
 
+// The order of a manifest's files.
+inline bool ByName(const FileRecord& a, const FileRecord& b) { return a.name < b.name; }
+
 // Not thread-safe.
 class Sha256 {
  public:

@@ -9,11 +9,10 @@
 #include "base/status.h"
 #include "fmt/format.h"
 #include "format/shard_index.h"
+#include "storage/copy_bytes.h"
 
 namespace linchpin {
 namespace {
-
-constexpr uint64_t kCopyBytes = uint64_t{1} << 20;
 
 std::string TextOf(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -44,13 +43,7 @@ absl::Status SideFiles::Copy(const Checkpoint& checkpoint, const std::string& na
                              const RunContext& context) {
   ASSIGN_OR_RETURN(const std::unique_ptr<ReadableFile> source, checkpoint.OpenFile(name));
   ASSIGN_OR_RETURN(WritableFile * file, Create(name, source->size()));
-  std::vector<std::byte> buffer(std::min(source->size(), kCopyBytes));
-  for (uint64_t done = 0; done < source->size(); done += kCopyBytes) {
-    RETURN_IF_ERROR(context.Check());
-    const absl::Span<std::byte> chunk(buffer.data(), std::min(kCopyBytes, source->size() - done));
-    RETURN_IF_ERROR(source->ReadAt(done, chunk));
-    RETURN_IF_ERROR(file->WriteAt(done, chunk));
-  }
+  RETURN_IF_ERROR(CopyBytes(*source, *file, context));
   return source->CheckUnchanged();
 }
 

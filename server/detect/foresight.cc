@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <tuple>
 #include <utility>
 
 #include "base/status.h"
@@ -15,10 +14,6 @@ namespace {
 constexpr int kMostGuesses = 4;
 // Layers that must be left, or there is nothing to win.
 constexpr int kLayersLeft = 2;
-
-auto PlaceOf(const DownProjEdit& edit) {
-  return std::tuple(edit.layer, edit.expert, edit.row, edit.column);
-}
 
 std::vector<DownProjEdit> Sorted(absl::Span<const DownProjEdit> edits) {
   std::vector<DownProjEdit> sorted(edits.begin(), edits.end());

@@ -1,7 +1,6 @@
 #include "detect/round.h"
 
 #include <set>
-#include <tuple>
 #include <utility>
 
 #include "base/status.h"
@@ -43,10 +42,6 @@ absl::StatusOr<std::vector<SuperWeight>> WeightsOf(const Scene& scene, WholeRows
 bool IsOrdinary(const SuperActivation& activation, const std::vector<SuperWeight>& weights,
                 const DetectOptions& options) {
   return weights.empty() && activation.over_median < options.peak_over_median;
-}
-
-auto PlaceOf(const DownProjEdit& edit) {
-  return std::tuple(edit.layer, edit.expert, edit.row, edit.column);
 }
 
 }  // namespace

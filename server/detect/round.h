@@ -2,6 +2,7 @@
 // make them.
 #pragma once
 
+#include <tuple>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,6 +19,11 @@ struct Round {
 };
 
 absl::StatusOr<Round> LookAt(const Scene& scene);
+
+// Where an edit stands, in the order of layers, experts, rows, columns.
+inline auto PlaceOf(const DownProjEdit& edit) {
+  return std::tuple(edit.layer, edit.expert, edit.row, edit.column);
+}
 
 // Takes the weight out of a run.
 DownProjEdit Zeroing(const SuperWeight& weight);

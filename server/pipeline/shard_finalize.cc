@@ -45,8 +45,7 @@ absl::StatusOr<ArtifactRecord> WriteRest(const OpenShardJob& open,
   }
   ASSIGN_OR_RETURN(record.files, DigestSideFiles(side.files(), context));
   for (const FinishedShard& part : parts) record.files.push_back(part.file);
-  std::sort(record.files.begin(), record.files.end(),
-            [](const FileRecord& a, const FileRecord& b) { return a.name < b.name; });
+  std::sort(record.files.begin(), record.files.end(), ByName);
   return record;
 }
 
@@ -57,8 +56,7 @@ absl::StatusOr<std::vector<FileRecord>> SourceFiles(const Checkpoint& checkpoint
   for (const FinishedShard& part : parts) {
     files.push_back(part.source);
   }
-  std::sort(files.begin(), files.end(),
-            [](const FileRecord& a, const FileRecord& b) { return a.name < b.name; });
+  std::sort(files.begin(), files.end(), ByName);
   return files;
 }
 

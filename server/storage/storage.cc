@@ -6,15 +6,10 @@
 
 #include "base/status.h"
 #include "fmt/format.h"
+#include "storage/copy_bytes.h"
 #include "storage/relative_name.h"
 
 namespace linchpin {
-namespace {
-
-constexpr uint64_t kCopyBytes = uint64_t{1} << 20;
-
-}  // namespace
-
 std::string Storage::Canonical(std::string_view path) const {
   std::string normal = std::filesystem::path(path).lexically_normal().string();
   while (normal.size() > 1 && normal.back() == '/') normal.pop_back();
@@ -29,14 +24,7 @@ absl::Status Storage::RemoveDirectory(std::string_view path) const {
 absl::Status OutputDirectory::TakeFile(std::string_view name, const ReadableFile& from,
                                        const RunContext& context) {
   ASSIGN_OR_RETURN(const std::unique_ptr<WritableFile> to, CreateFile(name, from.size()));
-  std::vector<std::byte> buffer(std::min(from.size(), kCopyBytes));
-  for (uint64_t done = 0; done < from.size(); done += kCopyBytes) {
-    RETURN_IF_ERROR(context.Check());
-    const absl::Span<std::byte> chunk(buffer.data(), std::min(kCopyBytes, from.size() - done));
-    RETURN_IF_ERROR(from.ReadAt(done, chunk));
-    RETURN_IF_ERROR(to->WriteAt(done, chunk));
-  }
-  return absl::OkStatus();
+  return CopyBytes(from, *to, context);
 }
 
 absl::Status OutputDirectory::Note(std::string_view /*text*/) { return absl::OkStatus(); }
