@@ -17,6 +17,7 @@ import random
 import sys
 import tempfile
 import threading
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from conftest import CommandLine, Server  # noqa: E402  (the path comes first)
@@ -30,14 +31,36 @@ def one_layer_per_shard(path, shards, hidden):
                       heads=4, kv_heads=2, layers_per_shard=1)
 
 
-class Workers:
-    """Servers behind one list of addresses, killed in turn, at random, by a thread."""
+def every(seconds):
+    """When to kill: at such intervals."""
+    def wait(_, stop):
+        return not stop.wait(seconds)
+    return wait
 
-    def __init__(self, place, count, kill_every, seed=42):
+
+def at_parts(*counts):
+    """When to kill: as soon as so many parts lie in the place, however fast that is."""
+    left = list(counts)
+
+    def wait(place, stop):
+        while left and not stop.is_set():
+            if sum(".shard-" in path.name for path in place.iterdir()) >= left[0]:
+                left.pop(0)
+                return True
+            time.sleep(0.001)
+        return False
+    return wait
+
+
+class Workers:
+    """Servers behind one list of addresses, killed at random, by a thread, whenever `wait` returns
+    True."""
+
+    def __init__(self, place, count, wait=None, seed=42):
         self.place = place
         self.servers = [self._start(i) for i in range(count)]
         self.endpoint = "ipv4:" + ",".join(server.endpoint for server in self.servers)
-        self.kill_every = kill_every
+        self.wait = wait
         self.kills = 0
         self.choose = random.Random(seed)
         self.stop = threading.Event()
@@ -48,7 +71,7 @@ class Workers:
                       "--threads", "1", "--slots", "2", listen=listen)
 
     def _kill(self):
-        while not self.stop.wait(self.kill_every):
+        while self.wait(self.place, self.stop):
             which = self.choose.randrange(len(self.servers))
             server = self.servers[which]
             server.process.kill()
@@ -57,19 +80,29 @@ class Workers:
             self.kills += 1
 
     def __enter__(self):
-        if self.kill_every:
+        if self.wait:
             self.thread.start()
         return self
 
     def __exit__(self, *_):
         self.stop.set()
-        if self.kill_every:
+        if self.wait:
             self.thread.join()
         for server in self.servers:
             server.stop()
 
+    def bytes_moved(self):
+        return sum(bytes_moved(server.process.pid) for server in self.servers)
+
     def cpu_seconds(self):
         return sum(cpu_seconds(server.process.pid) for server in self.servers)
+
+
+def bytes_moved(pid):
+    """Read and written by a process, from and to files and sockets, the page cache included."""
+    lines = pathlib.Path(f"/proc/{pid}/io").read_text().splitlines()
+    counts = dict(line.split(": ") for line in lines)
+    return int(counts["rchar"]) + int(counts["wchar"])
 
 
 def cpu_seconds(pid):
@@ -88,16 +121,16 @@ class Run:
     left: list
 
 
-def compress_in_parts(place, model, whole, workers, kill_every, *options):
+def compress_in_parts(place, model, whole, workers, wait, *options):
     """Plan, all shards, finalize; held against the files of `whole`."""
     place.mkdir()
-    with Workers(place, workers, kill_every) as killed:
+    with Workers(place, workers, wait) as killed:
         linchpin = CommandLine("--quiet", "--endpoint", killed.endpoint)
         until_done(linchpin, "plan", model, place / "out", "--save", place / "job.json", *options)
         counts = until_done(linchpin, "compress-shards", "--plan", place / "job.json", "--workers",
                             str(workers), "--json").json
         until_done(linchpin, "finalize", "--plan", place / "job.json")
-        cpu = 0 if kill_every else killed.cpu_seconds()
+        cpu = 0 if wait else killed.cpu_seconds()
     left = sorted(path.name for path in place.iterdir() if ".shard-" in path.name)
     return Run(counts["done"], counts["skipped"], killed.kills, cpu,
                digests(place / "out") == digests(whole), left)
@@ -121,13 +154,13 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         place = pathlib.Path(name)
         model = one_layer_per_shard(place / "model", options.shards, options.hidden)
-        with Workers(place, 1, 0) as single:
+        with Workers(place, 1) as single:
             linchpin = CommandLine("--quiet", "--endpoint", single.endpoint)
             linchpin("compress", model, place / "whole", timeout=3600)
             alone = single.cpu_seconds()
-        calm = compress_in_parts(place / "calm", model, place / "whole", 1, 0)
+        calm = compress_in_parts(place / "calm", model, place / "whole", 1, None)
         killed = compress_in_parts(place / "killed", model, place / "whole", options.workers,
-                                   options.kill_every)
+                                   every(options.kill_every))
         print(f"{options.shards} shards: single process {alone:.2f} s of processor time, in parts "
               f"{calm.cpu:.2f} s; {killed.kills} kills; "
               f"{'the same bytes' if calm.same and killed.same else 'OTHER BYTES'}; "
