@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/status.h"
-#include "detect/magnitude.h"
 #include "detect/median.h"
 #include "detect/products.h"
 
@@ -37,12 +36,19 @@ bool Dominates(const Contribution& contribution, const Products& products,
          contribution.input_rank < options.top_inputs;
 }
 
-// In the column of a spiking input every weight makes large products.
-bool IsOutlier(const Standing& standing, const DetectOptions& options) {
-  const auto part =
-      static_cast<int64_t>(options.top_weight_fraction * static_cast<float>(standing.elements));
-  return standing.rank <= std::min(options.top_weights, std::max<int64_t>(1, part)) &&
-         standing.over_column >= options.weight_over_column;
+// The rank of a weight that is an outlier of its matrix and of its column, and nothing for
+// another: in the column of a spiking input every weight makes large products.
+absl::StatusOr<std::optional<int64_t>> RankOfOutlier(const Scene& scene,
+                                                     const Contribution& contribution,
+                                                     const LinearTensors& down) {
+  const float weight = contribution.weight;
+  ASSIGN_OR_RETURN(const std::optional<int64_t> rank,
+                   scene.magnitudes.RankOf(down, weight, scene.context));
+  if (!rank) return rank;
+  ASSIGN_OR_RETURN(
+      const float over_column,
+      scene.magnitudes.OverColumn(down, contribution.input.channel, weight, scene.context));
+  return over_column >= scene.options.weight_over_column ? rank : std::nullopt;
 }
 
 Carrier CarrierOf(const Products& products, bool gain_carries, float norm_gain,
@@ -71,10 +77,8 @@ absl::StatusOr<std::optional<SuperWeight>> Accept(const Scene& scene, const Prod
                                                   int64_t token, int64_t channel) {
   if (!Dominates(contribution, products, scene.options)) return std::nullopt;
   const LinearTensors down = scene.pass.DownProj(layer, contribution.expert);
-  ASSIGN_OR_RETURN(
-      const Standing standing,
-      StandingOf(scene.checkpoint, down, contribution.input.channel, contribution.weight));
-  if (!IsOutlier(standing, scene.options)) return std::nullopt;
+  ASSIGN_OR_RETURN(const std::optional<int64_t> rank, RankOfOutlier(scene, contribution, down));
+  if (!rank) return std::nullopt;
   return SuperWeight{.position = {down.weight.name, channel, contribution.input.channel},
                      .layer = layer,
                      .expert = contribution.expert,
@@ -83,7 +87,7 @@ absl::StatusOr<std::optional<SuperWeight>> Accept(const Scene& scene, const Prod
                      .input = contribution.input.value,
                      .output = contribution.output,
                      .share = contribution.share,
-                     .rank = standing.rank};
+                     .rank = *rank};
 }
 
 // Of the norm behind a layer's MLP at `channel`, over its median; 1 without a norm.

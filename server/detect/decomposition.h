@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
 #include "detect/detection.h"
+#include "detect/magnitude.h"
 #include "detect/super_activations.h"
 #include "detect/trace.h"
 
@@ -25,6 +27,8 @@ struct Scene {
   absl::Span<const DownProjEdit> edits;  // in force in the trace
   const Bar& bar;
   const DetectOptions& options;
+  Magnitudes& magnitudes;  // of the checkpoint
+  const RunContext& context;
 };
 
 struct Decomposition {

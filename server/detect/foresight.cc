@@ -47,7 +47,7 @@ absl::Status Foresight::Consider(TraceRun& untouched, int layer, const RunContex
     return absl::OkStatus();
   }
   ++guesses_;
-  ASSIGN_OR_RETURN(std::vector<DownProjEdit> guess, Guess(untouched, layer));
+  ASSIGN_OR_RETURN(std::vector<DownProjEdit> guess, Guess(untouched, layer, context));
   const int changed = FirstDifference(edits_, guess);
   if (changed < 0) return absl::OkStatus();
   edits_ = std::move(guess);
@@ -59,7 +59,8 @@ absl::Status Foresight::Consider(TraceRun& untouched, int layer, const RunContex
 }
 
 // The trace so far stands for the whole of a smaller model.
-absl::StatusOr<std::vector<DownProjEdit>> Foresight::Guess(TraceRun& untouched, int layer) const {
+absl::StatusOr<std::vector<DownProjEdit>> Foresight::Guess(TraceRun& untouched, int layer,
+                                                           const RunContext& context) {
   const auto done = static_cast<std::ptrdiff_t>(layer) + 1;
   std::vector<LayerTrace>& layers = untouched.trace->layers;
   Trace so_far;
@@ -67,7 +68,8 @@ absl::StatusOr<std::vector<DownProjEdit>> Foresight::Guess(TraceRun& untouched, 
                        std::make_move_iterator(layers.begin() + done));
   so_far.last_hidden = untouched.hidden;
   const Bar bar = FreezeBar(so_far);
-  const absl::StatusOr<Round> round = LookAt({checkpoint_, pass_, so_far, {}, bar, options_});
+  const absl::StatusOr<Round> round =
+      LookAt({checkpoint_, pass_, so_far, {}, bar, options_, magnitudes_, context});
   std::move(so_far.layers.begin(), so_far.layers.end(), layers.begin());
   RETURN_IF_ERROR(round.status());
   std::vector<DownProjEdit> edits;

@@ -14,6 +14,7 @@
 #include "base/run_context.h"
 #include "checkpoint/checkpoint.h"
 #include "detect/detection.h"
+#include "detect/magnitude.h"
 #include "detect/trace.h"
 #include "forward/forward_pass.h"
 
@@ -25,8 +26,9 @@ class Foresight {
   // A longer prompt costs more to compute than its weights cost to read.
   static constexpr int64_t kMostTokens = 64;
 
-  Foresight(const Checkpoint& checkpoint, const ForwardPass& pass, const DetectOptions& options)
-      : checkpoint_(checkpoint), pass_(pass), options_(options) {}
+  Foresight(const Checkpoint& checkpoint, const ForwardPass& pass, const DetectOptions& options,
+            Magnitudes& magnitudes)
+      : checkpoint_(checkpoint), pass_(pass), options_(options), magnitudes_(magnitudes) {}
 
   // To be called after each layer of the untouched run.  May run some of the
   // layers up to this one for the second.
@@ -41,7 +43,8 @@ class Foresight {
 
  private:
   // What a second run would leave out, by what stands after `layer`.
-  absl::StatusOr<std::vector<DownProjEdit>> Guess(TraceRun& untouched, int layer) const;
+  absl::StatusOr<std::vector<DownProjEdit>> Guess(TraceRun& untouched, int layer,
+                                                  const RunContext& context);
   // Runs it from the first layer that its edits change, or, where it has run
   // before, from layer `changed`, to `layer`.
   absl::Status CatchUp(const TraceRun& untouched, int changed, int layer,
@@ -50,6 +53,7 @@ class Foresight {
   const Checkpoint& checkpoint_;
   const ForwardPass& pass_;
   const DetectOptions& options_;
+  Magnitudes& magnitudes_;
   int guesses_ = 0;
   std::vector<DownProjEdit> edits_;  // by layer, expert, row, column
   Trace trace_;                      // from the first changed layer on

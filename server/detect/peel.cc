@@ -22,7 +22,8 @@ struct Peeling {
   const DetectOptions& options;
   Trace trace;
   TraceRun run{&trace, {}, {}};  // of the untouched model
-  Foresight foresight{checkpoint, pass, options};
+  Magnitudes magnitudes{checkpoint, options};
+  Foresight foresight{checkpoint, pass, options, magnitudes};
   Bar bar{};
   std::vector<DownProjEdit> edits{};  // everything found so far, zeroed
   Detection detection{};
@@ -32,10 +33,11 @@ using Peelings = std::vector<std::unique_ptr<Peeling>>;
 
 // Takes the weights of every super activation of the trace that are new.
 // Returns the first layer that was changed, or -1.
-absl::StatusOr<int> TakeRound(Peeling& peeling, int number) {
+absl::StatusOr<int> TakeRound(Peeling& peeling, int number, const RunContext& context) {
   const std::vector<DownProjEdit> before = peeling.edits;
-  ASSIGN_OR_RETURN(Round round, LookAt({peeling.checkpoint, peeling.pass, peeling.trace, before,
-                                        peeling.bar, peeling.options}));
+  ASSIGN_OR_RETURN(Round round,
+                   LookAt({peeling.checkpoint, peeling.pass, peeling.trace, before, peeling.bar,
+                           peeling.options, peeling.magnitudes, context}));
   if (number == 0) peeling.detection.super_activations = std::move(round.activations);
   int first_changed = -1;
   for (SuperWeight& weight : round.weights) {
@@ -57,7 +59,7 @@ absl::StatusOr<Detection> PeelTrace(Peeling& peeling, const RunContext& context)
     NameUnreached(peeling.pass.Experts(layer.layer), layer);
   }
   for (int round = 0; round < peeling.options.max_rounds; ++round) {
-    ASSIGN_OR_RETURN(const int first_changed, TakeRound(peeling, round));
+    ASSIGN_OR_RETURN(const int first_changed, TakeRound(peeling, round, context));
     if (first_changed < 0) break;
     if (peeling.foresight.Fulfils(peeling.edits, peeling.trace)) continue;
     RETURN_IF_ERROR(RunFrom(peeling.pass, first_changed, peeling.edits, context, peeling.trace));

@@ -14,34 +14,66 @@ namespace {
 Peak PeakOf(MatrixView matrix) {
   const int64_t count = matrix.rows * matrix.columns;
   int64_t at = 0;
+  float largest = std::fabs(matrix.data[0]);
   for (int64_t i = 1; i < count; ++i) {
-    if (std::fabs(matrix.data[i]) > std::fabs(matrix.data[at])) at = i;
+    if (std::fabs(matrix.data[i]) <= largest) continue;
+    largest = std::fabs(matrix.data[i]);
+    at = i;
   }
   return {at / matrix.columns, at % matrix.columns, matrix.data[at]};
 }
 
-std::vector<InputElement> LargestOf(absl::Span<const float> row) {
-  std::vector<InputElement> elements;
-  for (size_t i = 0; i < row.size(); ++i) elements.push_back({static_cast<int64_t>(i), row[i]});
-  const size_t kept = std::min<size_t>(kKeptInputs, elements.size());
-  std::partial_sort(elements.begin(), elements.begin() + static_cast<int64_t>(kept), elements.end(),
-                    [](const InputElement& a, const InputElement& b) {
-                      return std::pair(-std::fabs(a.value), a.channel) <
-                             std::pair(-std::fabs(b.value), b.channel);
-                    });
-  // A copy, as a trace that kept the capacity would hold every input.
-  return {elements.begin(), elements.begin() + static_cast<int64_t>(kept)};
-}
+// The kKeptInputs largest of a row, by falling magnitude, then by channel.
+class LargestInputs {
+ public:
+  std::vector<InputElement> Of(absl::Span<const float> row) {
+    kept_.clear();
+    kept_.reserve(kKeptInputs + 1);
+    for (size_t first = 0; first < row.size(); first += kTogether) {
+      const absl::Span<const float> part = row.subspan(first, kTogether);
+      if (IsFull() && !AnyAbove(part, std::fabs(kept_.back().value))) continue;
+      for (size_t i = 0; i < part.size(); ++i) Offer({static_cast<int64_t>(first + i), part[i]});
+    }
+    return kept_;
+  }
+
+ private:
+  static constexpr size_t kTogether = 32;  // few parts hold one of the largest
+
+  static bool AnyAbove(absl::Span<const float> part, float bar) {
+    int above = 0;
+    for (const float value : part) above |= static_cast<int>(std::fabs(value) > bar);
+    return above != 0;
+  }
+  bool IsFull() const { return kept_.size() == kKeptInputs; }
+  void Offer(const InputElement& element) {
+    const auto larger = [](const InputElement& a, const InputElement& b) {
+      return std::fabs(a.value) > std::fabs(b.value);
+    };
+    const bool full = IsFull();
+    if (full && !larger(element, kept_.back())) return;
+    kept_.insert(std::upper_bound(kept_.begin(), kept_.end(), element, larger), element);
+    if (full) kept_.pop_back();
+  }
+
+  std::vector<InputElement> kept_;
+};
 
 Matrix Copy(MatrixView view) {
   return {{view.data, view.data + view.rows * view.columns}, view.rows, view.columns};
 }
 
-// The peak of rows that stand for `tokens`.
-Peak PeakAt(absl::Span<const int64_t> tokens, MatrixView matrix) {
-  Peak peak = PeakOf(matrix);
-  peak.token = tokens[static_cast<size_t>(peak.token)];
-  return peak;
+// Of one down_proj, whose rows' largest inputs are known.
+DownProjRecord RecordOf(const DownProjView& view,
+                        const std::vector<std::vector<InputElement>>& largest) {
+  DownProjRecord record{view.expert, {}, PeakOf(view.output)};
+  record.output.token = view.tokens[static_cast<size_t>(record.output.token)];
+  for (size_t row = 0; row < largest.size(); ++row) {
+    const InputElement& first = largest[row].front();
+    if (row > 0 && std::fabs(first.value) <= std::fabs(record.input.value)) continue;
+    record.input = {view.tokens[row], first.channel, first.value};
+  }
+  return record;
 }
 
 void KeepLarger(const Peak& candidate, Peak& peak) {
@@ -62,11 +94,11 @@ class LayerTap : public Tap {
     down.tokens.assign(view.tokens.begin(), view.tokens.end());
     down.weights.assign(view.weights.begin(), view.weights.end());
     down.output = Copy(view.output);
+    LargestInputs largest;
     for (int64_t row = 0; row < view.input.rows; ++row) {
-      down.top_inputs.push_back(LargestOf(view.input.Row(row)));
+      down.top_inputs.push_back(largest.Of(view.input.Row(row)));
     }
-    const DownProjRecord record{view.expert, PeakAt(view.tokens, view.input),
-                                PeakAt(view.tokens, view.output)};
+    const DownProjRecord record = RecordOf(view, down.top_inputs);
     if (view.expert != kNoExpert) trace_.record.experts.push_back(record);
     KeepLarger(record.input, trace_.record.down_proj_input);
     KeepLarger(record.output, trace_.record.down_proj_output);

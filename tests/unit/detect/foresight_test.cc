@@ -36,7 +36,7 @@ struct Watched {
   // What the whole trace says is to be zeroed.
   std::vector<DownProjEdit> Edits() const {
     const Bar bar = FreezeBar(trace);
-    const auto round = LookAt({*model.checkpoint, pass, trace, {}, bar, options});
+    const auto round = LookAt({*model.checkpoint, pass, trace, {}, bar, options, magnitudes, {}});
     EXPECT_TRUE(round.ok()) << round.status();
     std::vector<DownProjEdit> edits;
     for (const SuperWeight& weight : round->weights) edits.push_back(Zeroing(weight));
@@ -48,7 +48,8 @@ struct Watched {
   DetectOptions options;
   Trace trace;
   TraceRun run{&trace, {}, {}};
-  Foresight foresight{*model.checkpoint, pass, options};
+  mutable Magnitudes magnitudes{*model.checkpoint, options};
+  Foresight foresight{*model.checkpoint, pass, options, magnitudes};
 };
 
 int FirstLayerOf(const std::vector<DownProjEdit>& edits) {
