@@ -34,14 +34,16 @@ class ReloadedFile {
     return file;
   }
 
-  // Looks at the file at most once a second.
+  // Looks at the file at most once a second.  What is new is read once more at the
+  // next look: a change within one tick of the file system's clock bears no other stamp.
   std::shared_ptr<const Value> Get() {
     std::lock_guard lock(mutex_);
     const auto now = std::chrono::steady_clock::now();
     if (now - looked_ < std::chrono::seconds(1)) return value_;
     looked_ = now;
     std::string stamp = FileStamp(path_);
-    if (stamp == stamp_) return value_;
+    if (stamp == stamp_ && settled_) return value_;
+    settled_ = stamp == stamp_;
     if (Read().ok()) stamp_ = std::move(stamp);
     return value_;
   }
@@ -60,6 +62,7 @@ class ReloadedFile {
   const Parse parse_;
   std::mutex mutex_;
   std::string stamp_;
+  bool settled_ = false;  // read since it was seen to bear stamp_
   std::chrono::steady_clock::time_point looked_ = std::chrono::steady_clock::now();
   std::shared_ptr<const Value> value_;
 };

@@ -7,14 +7,13 @@
 #include "gtest/gtest.h"
 #include "tests/support/fake_engine.h"
 #include "tests/support/health_client.h"
+#include "tests/support/patience.h"
 #include "tests/support/running_server.h"
 
 namespace linchpin {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
-using std::chrono::steady_clock;
 
 class DrainTest : public testing::Test {
  protected:
@@ -48,8 +47,8 @@ TEST_F(DrainTest, RunningJobsMayFinishAndNewOnesAreRefused) {
   grpc::ClientContext running;
   const auto reader = Detect(running);
   ASSERT_TRUE(fake_.WaitForHeld(1));
-  std::jthread drain([&] { server_.server().Drain(seconds(20)); });
-  while (!server_.jobs().draining()) std::this_thread::sleep_for(milliseconds(1));
+  std::jthread drain([&] { server_.server().Drain(kPatience); });
+  EXPECT_TRUE(Comes([&] { return server_.jobs().draining(); }));
 
   EXPECT_EQ(CheckHealth(server_.channel(), ""), Health::kNotServing);
   EXPECT_EQ(CheckHealth(server_.channel(), "linchpin.v1.CompressionService"), Health::kNotServing);
@@ -71,20 +70,16 @@ TEST_F(DrainTest, WhatOutlastsThePatienceIsStoppedAndToldToComeBack) {
   grpc::ClientContext running;
   const auto reader = Detect(running);
   ASSERT_TRUE(fake_.WaitForHeld(1));
-  const auto start = steady_clock::now();
   std::jthread drain([&] { server_.server().Drain(milliseconds(50)); });
   const grpc::Status status = Finish(*reader);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(RichErrorOf(status).info.reason(), "DRAINING");
   drain.join();
-  EXPECT_LT(steady_clock::now() - start, seconds(10));
   EXPECT_EQ(fake_.stopped(), 1);
 }
 
 TEST_F(DrainTest, AnIdleServerGoesAtOnce) {
-  const auto start = steady_clock::now();
-  server_.server().Drain(seconds(60));
-  EXPECT_LT(steady_clock::now() - start, seconds(10));
+  server_.server().Drain(std::chrono::hours(1));  // longer than a test may take
 }
 
 TEST_F(DrainTest, ReflectionListsTheServices) {

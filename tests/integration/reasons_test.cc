@@ -15,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "linchpin/v1/errors.pb.h"
 #include "tests/support/fake_engine.h"
+#include "tests/support/patience.h"
 #include "tests/support/running_server.h"
 #include "tests/support/tiny_checkpoint.h"
 
@@ -229,7 +230,7 @@ grpc::Status OfAGoneCaller() {
   EXPECT_TRUE(fake.WaitForHeld(1));
   context.TryCancel();
   const grpc::Status status = reader->Finish();
-  EXPECT_TRUE(real.server().jobs().WaitIdle(std::chrono::seconds(5)));
+  EXPECT_TRUE(real.server().jobs().WaitIdle(kPatience));
   EXPECT_EQ(real.server().Metric("linchpin_jobs_total", "kind=\"detect\",result=\"cancelled\""), 1);
   return status;
 }

@@ -6,10 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <csignal>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -17,14 +15,11 @@
 #include "gtest/gtest.h"
 #include "linchpin/v1/compression.grpc.pb.h"
 #include "tests/support/health_client.h"
+#include "tests/support/patience.h"
 #include "tests/support/temporary_directory.h"
 
 namespace linchpin {
 namespace {
-
-using std::chrono::milliseconds;
-using std::chrono::seconds;
-using std::chrono::steady_clock;
 
 // A started server with its pipes: 3 to hold its life, 4 to hear that it is ready.
 class ServerProcess {
@@ -73,19 +68,21 @@ class ServerProcess {
     close(life_);
     life_ = -1;
   }
-  // The exit status, or 128 + the signal that ended it; -1 after half a minute.
+  // The exit status, or 128 + the signal that ended it; -1 when patience is over.
   int AwaitExit() {
-    const auto deadline = steady_clock::now() + seconds(30);
     int status = 0;
-    while (waitpid(pid_, &status, WNOHANG) == 0) {
-      if (steady_clock::now() > deadline) return -1;
-      std::this_thread::sleep_for(milliseconds(5));
-    }
+    if (!Comes([&] { return waitpid(pid_, &status, WNOHANG) != 0; })) return -1;
     pid_ = -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
   // All that it wrote to stderr; after it has ended.
   std::string Log() { return ReadAll(log_); }
+  // One line of that, without its end.
+  std::string LogLine() const {
+    std::string line;
+    for (char c = 0; read(log_, &c, 1) == 1 && c != '\n';) line += c;
+    return line;
+  }
 
  private:
   static std::string ReadAll(int fd) {
@@ -178,38 +175,41 @@ class HeldPort {
     getsockname(fd_, reinterpret_cast<sockaddr*>(&address_), &size);
     listen(fd_, 1);
   }
-  ~HeldPort() { Free(); }
-  void Free() {
-    if (fd_ >= 0) close(fd_);
-    fd_ = -1;
-  }
+  ~HeldPort() { close(fd_); }
   std::string text() const { return "127.0.0.1:" + std::to_string(ntohs(address_.sin_port)); }
-  std::string Get(const std::string& path) const {
-    const int fd = socket(AF_INET, SOCK_STREAM, 0);
-    EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&address_), sizeof(address_)), 0);
-    const std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
-    send(fd, request.data(), request.size(), MSG_NOSIGNAL);
-    std::string reply;
-    char buffer[4096];
-    for (ssize_t got; (got = read(fd, buffer, sizeof(buffer))) > 0;) reply.append(buffer, got);
-    close(fd);
-    return reply;
-  }
 
  private:
   int fd_;
   sockaddr_in address_{};
 };
 
+// What a port of the loopback interface answers.
+std::string Get(int port, const std::string& path) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  const std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
+  send(fd, request.data(), request.size(), MSG_NOSIGNAL);
+  std::string reply;
+  char buffer[4096];
+  for (ssize_t got; (got = read(fd, buffer, sizeof(buffer))) > 0;) reply.append(buffer, got);
+  close(fd);
+  return reply;
+}
+
 // Beside LibTorch, whose thread-local storage has kept web servers from starting.
 TEST_F(ServerProcessTest, ServesItsMetrics) {
-  HeldPort port;
-  port.Free();
   ServerProcess server(
-      {"--listen", Socket(), "--metrics", port.text(), "--ready-fd", "4", "--max-memory", "2G"});
+      {"--listen", Socket(), "--metrics", "127.0.0.1:0", "--ready-fd", "4", "--max-memory", "2G"});
   ASSERT_FALSE(server.AwaitReady().empty()) << server.Log();
   ASSERT_EQ(CheckHealth(Channel(), ""), Health::kServing);
-  const std::string reply = port.Get("/metrics");
+  const std::string said = server.LogLine();
+  const size_t at = said.find("metrics 127.0.0.1:");
+  ASSERT_NE(at, std::string::npos) << said;
+  const std::string reply = Get(std::stoi(said.substr(said.find(':', at) + 1)), "/metrics");
   EXPECT_THAT(reply, testing::HasSubstr("linchpin_build_info{libtorch=\""));
   EXPECT_THAT(reply, testing::HasSubstr("linchpin_admission_limit_bytes 2147483648"));
   EXPECT_THAT(reply, testing::HasSubstr(

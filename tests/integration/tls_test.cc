@@ -7,6 +7,7 @@
 #include "tests/support/certificates.h"
 #include "tests/support/fake_backend.h"
 #include "tests/support/fake_engine.h"
+#include "tests/support/patience.h"
 #include "tests/support/running_server.h"
 
 namespace linchpin {
@@ -36,7 +37,7 @@ class TlsTest : public testing::Test {
     const auto stub =
         v1::CompressionService::NewStub(grpc::CreateChannel(server.address(), credentials));
     grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+    context.set_deadline(std::chrono::system_clock::now() + kPatience);
     v1::GetCapabilitiesResponse response;
     return stub->GetCapabilities(&context, {}, &response);
   }

@@ -68,8 +68,11 @@ TestCertificate MakeAuthority(const std::string& name) {
   return Sign(certificate.get(), key.get(), X509_get_subject_name(certificate.get()), key.get());
 }
 
-TestCertificate MakeCertificate(const TestCertificate& authority, const std::string& names) {
-  const Key key(EVP_EC_gen("P-256"));
+TestCertificate MakeCertificate(const TestCertificate& authority, const std::string& names,
+                                const std::string& key_text) {
+  const Key key(key_text.empty()
+                    ? EVP_EC_gen("P-256")
+                    : PEM_read_bio_PrivateKey(Reader(key_text).get(), nullptr, nullptr, nullptr));
   const Certificate certificate = NewCertificate("localhost", key.get());
   const std::string all = "DNS:localhost,IP:127.0.0.1" + (names.empty() ? "" : "," + names);
   AddExtension(certificate.get(), NID_subject_alt_name, all.c_str());

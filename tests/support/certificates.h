@@ -16,7 +16,9 @@ struct TestCertificate {
 // A self-signed authority named `name`.
 TestCertificate MakeAuthority(const std::string& name);
 // A certificate for "localhost" that `authority` signed, with more subject
-// alternative names where given, as in "URI:spiffe://a,DNS:b".
-TestCertificate MakeCertificate(const TestCertificate& authority, const std::string& names = {});
+// alternative names where given, as in "URI:spiffe://a,DNS:b", for the key where
+// one is given.
+TestCertificate MakeCertificate(const TestCertificate& authority, const std::string& names = {},
+                                const std::string& key = {});
 
 }  // namespace linchpin

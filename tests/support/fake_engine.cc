@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tests/support/patience.h"
+
 namespace linchpin {
 namespace {
 
@@ -190,7 +192,7 @@ void FakeEngine::set_source_bytes(uint64_t bytes) {
 
 bool FakeEngine::WaitForHeld(int count) {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, std::chrono::seconds(5), [&] { return held_ >= count; });
+  return changed_.wait_for(lock, kPatience, [&] { return held_ >= count; });
 }
 
 int FakeEngine::stopped() const {

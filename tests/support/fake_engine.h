@@ -35,7 +35,7 @@ class FakeEngine {
   void set_source_bytes(uint64_t bytes);
   void set_fingerprint(const std::string& source, const std::string& fingerprint);
 
-  // Waits until `count` calls are held; false after five seconds.
+  // Waits until `count` calls are held; false when patience is over.
   bool WaitForHeld(int count);
   // Calls that ended because they were stopped.
   int stopped() const;

@@ -4,6 +4,7 @@
 
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/support/byte_buffer.h"
+#include "tests/support/patience.h"
 
 namespace linchpin {
 namespace {
@@ -27,7 +28,7 @@ std::string Text(const grpc::ByteBuffer& bytes) {
 grpc::Status Exchange(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
                       const std::string& request, std::string& response) {
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+  context.set_deadline(std::chrono::system_clock::now() + kPatience);
   grpc::CompletionQueue queue;
   grpc::GenericStub stub(channel);
   const auto call = stub.PrepareCall(&context, method, &queue);

@@ -6,16 +6,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
-#include <thread>
 
 #include "base/status.h"
 #include "gtest/gtest.h"
 #include "tests/support/certificates.h"
 #include "tests/support/free_port.h"
+#include "tests/support/patience.h"
 
 namespace linchpin {
 namespace {
@@ -29,14 +28,15 @@ AddressRule Loopback() { return *AddressRule::Create({"127.0.0.0/8"}); }
 S3Server& S3Server::S3rver() {
   static S3Server& server = *[] {
     static S3Server started({"S3RVER", "S3RVER"});
-    const int port = FreePort();
     const std::string source = kSource;
-    started.endpoint_ = "http://127.0.0.1:" + std::to_string(port);
-    started.Start("node",
-                  {source + "/tests/support/start_s3rver.cjs", started.directory_ / "data",
-                   std::to_string(port)},
-                  {"NODE_PATH=" + source + "/build/s3rver/node_modules"});
-    started.AwaitBucket(/*create=*/false);
+    const auto start = [&](int port) {
+      started.endpoint_ = "http://127.0.0.1:" + std::to_string(port);
+      started.Start("node",
+                    {source + "/tests/support/start_s3rver.cjs", started.directory_ / "data",
+                     std::to_string(port)},
+                    {"NODE_PATH=" + source + "/build/s3rver/node_modules"});
+    };
+    started.StartOnAPort(start, /*create_bucket=*/false);
     return &started;
   }();
   return server;
@@ -45,17 +45,18 @@ S3Server& S3Server::S3rver() {
 S3Server& S3Server::Moto() {
   static S3Server& server = *[] {
     static S3Server started({"moto", "moto-secret"});
-    const int port = FreePort();
     const TestCertificate authority = MakeAuthority("storage tests");
     const TestCertificate own = MakeCertificate(authority);
     started.ca_file_ = started.directory_.Write("ca.pem", authority.certificate);
-    started.endpoint_ = "https://localhost:" + std::to_string(port);
-    started.Start(std::string(kSource) + "/build/venv/bin/python",
-                  {"-m", "moto.server", "-p", std::to_string(port), "-c",
-                   started.directory_.Write("tls.pem", own.certificate), "-k",
-                   started.directory_.Write("tls.key", own.key)},
-                  {});
-    started.AwaitBucket(/*create=*/true);
+    const auto start = [&](int port) {
+      started.endpoint_ = "https://localhost:" + std::to_string(port);
+      started.Start(std::string(kSource) + "/build/venv/bin/python",
+                    {"-m", "moto.server", "-p", std::to_string(port), "-c",
+                     started.directory_.Write("tls.pem", own.certificate), "-k",
+                     started.directory_.Write("tls.key", own.key)},
+                    {});
+    };
+    started.StartOnAPort(start, /*create_bucket=*/true);
     return &started;
   }();
   return server;
@@ -64,13 +65,14 @@ S3Server& S3Server::Moto() {
 S3Server& S3Server::Google() {
   static S3Server& server = *[] {
     static S3Server started({"GOOG1TEST", "google-secret"});
-    const int port = FreePort();
     const std::string source = kSource;
     started.dialect_ = kGoogleDialect;
-    started.endpoint_ = "http://127.0.0.1:" + std::to_string(port);
-    started.Start(source + "/build/venv/bin/python",
-                  {"-B", source + "/tests/support/google_storage.py", std::to_string(port)}, {});
-    started.AwaitBucket(/*create=*/true);
+    const auto start = [&](int port) {
+      started.endpoint_ = "http://127.0.0.1:" + std::to_string(port);
+      started.Start(source + "/build/venv/bin/python",
+                    {"-B", source + "/tests/support/google_storage.py", std::to_string(port)}, {});
+    };
+    started.StartOnAPort(start, /*create_bucket=*/true);
     return &started;
   }();
   return server;
@@ -110,21 +112,27 @@ void S3Server::Start(const std::string& program, const std::vector<std::string>&
   }
 }
 
-void S3Server::AwaitBucket(bool create) {
-  const S3Client client = Client();
-  const Uri bucket = *ParseUri("s3://models");
-  absl::Status status;
-  for (int attempt = 0; attempt < 300; ++attempt) {
-    if (create && attempt % 10 == 0) {
-      const auto made = client.http().Send(client.Request(bucket, "PUT"));
-      static_cast<void>(made);
-    }
-    status = client.List(bucket, "", "").status();
-    if (status.ok()) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+void S3Server::StartOnAPort(const std::function<void(int port)>& start, bool create_bucket) {
+  for (int attempt = 0; attempt < 5; ++attempt) {
+    start(FreePort());
+    if (process_ <= 0 || AwaitBucket(create_bucket)) return;
   }
   std::ifstream log(directory_ / "log");
-  ADD_FAILURE() << "the S3 server does not answer: " << status << "\n" << log.rdbuf();
+  ADD_FAILURE() << "the S3 server does not answer:\n" << log.rdbuf();
+}
+
+bool S3Server::AwaitBucket(bool create) {
+  const S3Client client = Client();
+  const Uri bucket = *ParseUri("s3://models");
+  bool ended = false;
+  const bool answers = Comes([&] {
+    ended = waitpid(process_, nullptr, WNOHANG) != 0;
+    if (ended) return true;
+    if (create) static_cast<void>(client.http().Send(client.Request(bucket, "PUT")).ok());
+    return client.List(bucket, "", "").ok();
+  });
+  if (ended) process_ = -1;
+  return answers && !ended;
 }
 
 HttpOptions S3Server::http_options() const {

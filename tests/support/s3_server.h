@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -32,7 +33,11 @@ class S3Server {
   explicit S3Server(AwsCredentials credentials) : credentials_(std::move(credentials)) {}
   void Start(const std::string& program, const std::vector<std::string>& arguments,
              const std::vector<std::string>& environment);
-  void AwaitBucket(bool create);
+  // `start` on a port that was free just now, and on another where somebody else was
+  // quicker, until the server answers.
+  void StartOnAPort(const std::function<void(int port)>& start, bool create_bucket);
+  // False if the process ends instead.
+  bool AwaitBucket(bool create);
 
   const AwsCredentials credentials_;
   TemporaryDirectory directory_;

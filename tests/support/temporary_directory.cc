@@ -1,8 +1,12 @@
 #include "tests/support/temporary_directory.h"
 
+#include <sys/stat.h>
+
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <stdexcept>
+#include <thread>
 
 namespace linchpin {
 
@@ -27,6 +31,18 @@ std::string TemporaryDirectory::Write(std::string_view name, std::string_view co
   stream.close();
   if (!stream) throw std::runtime_error("cannot write " + file.string());
   return file.string();
+}
+
+void TemporaryDirectory::AwaitTick() const {
+  const auto now = [this] {
+    struct stat info {};
+    if (stat(Write(".tick", "").c_str(), &info) != 0) throw std::runtime_error("no stat of .tick");
+    return std::pair(info.st_ctim.tv_sec, info.st_ctim.tv_nsec);
+  };
+  for (const auto before = now(); now() == before;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  std::filesystem::remove(path_ / ".tick");
 }
 
 }  // namespace linchpin

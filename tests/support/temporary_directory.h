@@ -19,6 +19,9 @@ class TemporaryDirectory {
   std::string operator/(std::string_view name) const { return (path_ / name).string(); }
   // Writes a file, making its directories; returns its path.
   std::string Write(std::string_view name, std::string_view content) const;
+  // Returns once the file system's clock has moved on: what is written from now
+  // on has another time than all that was written before.
+  void AwaitTick() const;
 
  private:
   std::filesystem::path path_;

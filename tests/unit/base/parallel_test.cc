@@ -1,7 +1,10 @@
 #include "base/parallel.h"
 
 #include <atomic>
+#include <chrono>
+#include <latch>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include "base/status.h"
@@ -42,9 +45,17 @@ TEST(ForEachIndexTest, TheLowestFailureWinsWhateverTheThreadsDo) {
 
 TEST(ForEachIndexTest, AFailureEndsTheLoop) {
   std::atomic<size_t> begun = 0;
+  std::latch failed(1);
   EXPECT_FALSE(ForEachIndex(2, 1'000'000, [&](size_t i) {
                  ++begun;
-                 return i == 3 ? Error(Reason::kBusy, "index", "bad") : absl::OkStatus();
+                 if (i == 3) {
+                   failed.count_down();
+                   return Error(Reason::kBusy, "index", "bad");
+                 }
+                 // All of them would take a quarter of an hour.
+                 if (i > 3) failed.wait();
+                 if (i > 3) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                 return absl::OkStatus();
                }).ok());
   EXPECT_LT(begun, 1'000'000U);
 }

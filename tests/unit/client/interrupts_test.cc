@@ -22,7 +22,7 @@ TEST(Interrupts, SaysNothingBeforeASignal) {
 TEST(Interrupts, TakesTheSignalInsteadOfTheProcess) {
   const Interrupts interrupts;
   kill(getpid(), SIGINT);
-  ASSERT_TRUE(Readable(interrupts.fd(), 5000));
+  ASSERT_TRUE(Readable(interrupts.fd(), 300'000));
   EXPECT_EQ(interrupts.signal(), SIGINT);
 }
 
@@ -31,7 +31,7 @@ TEST(Interrupts, ScopeComesAndGoesWithoutACall) {
   grpc::ClientContext context;
   { const Interrupts::Scope scope(interrupts, context); }
   kill(getpid(), SIGTERM);
-  ASSERT_TRUE(Readable(interrupts.fd(), 5000));
+  ASSERT_TRUE(Readable(interrupts.fd(), 300'000));
   grpc::ClientContext late;
   const Interrupts::Scope scope(interrupts, late);  // cancelled before it is used
   EXPECT_EQ(interrupts.signal(), SIGTERM);

@@ -96,14 +96,12 @@ TEST(ParseJson, RefusesMoreValuesThanMemoryShouldHold) {
 
 TEST(ParseJson, TakesTimeInProportionToTheKeys) {
   std::string text = "{";
-  constexpr int kKeys = 200'000;
+  constexpr int kKeys = 1'000'000;
   for (int i = 0; i < kKeys; ++i) text += (i > 0 ? ",\"k" : "\"k") + std::to_string(i) + "\":0";
-  const auto start = std::chrono::steady_clock::now();
+  // Looking each key up among the others would outlast the test's limit many times.
   const auto json = Parse(text + "}");
   ASSERT_TRUE(json.ok());
   EXPECT_EQ(json->size(), static_cast<size_t>(kKeys));
-  // Looking each key up among the others would take minutes.
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
 
 TEST(ParseJson, KeepsItsMessagesShort) {

@@ -1,9 +1,11 @@
 #include "identity/settings_file.h"
 
+#include <chrono>
 #include <filesystem>
-#include <thread>
+#include <map>
 
 #include "gtest/gtest.h"
+#include "tests/support/patience.h"
 #include "tests/support/temporary_directory.h"
 
 namespace linchpin {
@@ -11,18 +13,28 @@ namespace {
 
 using File = ReloadedFile<std::string>;
 
-absl::StatusOr<std::string> Parse(const std::string& path, std::string text) {
-  if (text == "bad") return Error(Reason::kOptionInvalid, path, "it is bad");
-  return text;
-}
-
-// Until `file` says `text`, for at most five seconds.
-bool ComesToSay(File& file, const std::string& text) {
-  for (int i = 0; i < 100; ++i) {
-    if (*file.Get() == text) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+// Counts how often a text is read.
+class Reader {
+ public:
+  File::Parse parse() {
+    return [this](const std::string& path, std::string text) -> absl::StatusOr<std::string> {
+      ++read_[text];
+      if (text == "bad") return Error(Reason::kOptionInvalid, path, "it is bad");
+      return text;
+    };
   }
-  return false;
+  // Asks `file` until `text` is read, once more than now.
+  bool ComesToRead(File& file, const std::string& text) {
+    const int before = read_[text];
+    return Comes([&] { return file.Get() != nullptr && read_[text] > before; });
+  }
+
+ private:
+  std::map<std::string, int> read_;
+};
+
+bool ComesToSay(File& file, const std::string& text) {
+  return Comes([&] { return *file.Get() == text; });
 }
 
 TEST(SettingsFile, IsReadWhole) {
@@ -38,26 +50,42 @@ TEST(SettingsFile, IsReadWhole) {
 
 TEST(SettingsFile, AChangeIsTakenUpAndABadOneIsNot) {
   TemporaryDirectory directory;
+  Reader reader;
   const std::string path = directory.Write("file", "one");
-  auto file = File::Open(path, Parse);
+  auto file = File::Open(path, reader.parse());
   ASSERT_TRUE(file.ok()) << file.status();
   EXPECT_EQ(*(*file)->Get(), "one");
-  directory.Write("file", "two");
+  directory.Write("file", "two");  // as long, and perhaps within the same tick of its clock
   EXPECT_TRUE(ComesToSay(**file, "two"));
   directory.Write("file", "bad");
-  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
-  EXPECT_EQ(*(*file)->Get(), "two");
-  std::filesystem::remove(path);
-  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  EXPECT_TRUE(reader.ComesToRead(**file, "bad"));
   EXPECT_EQ(*(*file)->Get(), "two");
   directory.Write("file", "three");
   EXPECT_TRUE(ComesToSay(**file, "three"));
 }
 
+TEST(SettingsFile, AFileThatIsGoneLeavesWhatItSaidInForce) {
+  TemporaryDirectory directory;
+  Reader reader;
+  const std::string path = directory.Write("file", "one");
+  auto file = File::Open(path, reader.parse());
+  ASSERT_TRUE(file.ok()) << file.status();
+  std::filesystem::remove(path);
+  // Looks at most once a second; this many ask across one look at least.
+  const auto begin = std::chrono::steady_clock::now();
+  while (std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(1100)) {
+    ASSERT_EQ(*(*file)->Get(), "one");
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  directory.Write("file", "two");
+  EXPECT_TRUE(ComesToSay(**file, "two"));
+}
+
 TEST(SettingsFile, ABadOneIsRefusedAtTheStart) {
   TemporaryDirectory directory;
-  EXPECT_FALSE(File::Open(directory.Write("file", "bad"), Parse).ok());
-  EXPECT_FALSE(File::Open(directory / "absent", Parse).ok());
+  Reader reader;
+  EXPECT_FALSE(File::Open(directory.Write("file", "bad"), reader.parse()).ok());
+  EXPECT_FALSE(File::Open(directory / "absent", reader.parse()).ok());
 }
 
 }  // namespace

@@ -6,12 +6,12 @@
 
 #include "base/status.h"
 #include "gtest/gtest.h"
+#include "tests/support/patience.h"
 
 namespace linchpin {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
 
 // Work that lasts until it is stopped.
 std::function<void()> UntilStopped(std::shared_ptr<Job> job) {
@@ -57,10 +57,10 @@ TEST(JobRunner, StopsOneJobAlone) {
   runner.Start(*first, UntilStopped(*first));
   runner.Start(*second, UntilStopped(*second));
   (*first)->RequestStop();
-  while (runner.jobs() > 1) std::this_thread::sleep_for(milliseconds(1));
+  EXPECT_TRUE(Comes([&] { return runner.jobs() == 1; }));
   EXPECT_FALSE((*second)->stop_token().stop_requested());
   (*second)->RequestStop();
-  EXPECT_TRUE(runner.WaitIdle(seconds(5)));
+  EXPECT_TRUE(runner.WaitIdle(kPatience));
 }
 
 TEST(JobRunner, DrainsByRefusingAndWaiting) {
@@ -73,7 +73,7 @@ TEST(JobRunner, DrainsByRefusingAndWaiting) {
   EXPECT_EQ(ReasonOf(runner.Admit().status()), Reason::kDraining);
   EXPECT_FALSE(runner.WaitIdle(milliseconds(20)));
   runner.StopAll();
-  EXPECT_TRUE(runner.WaitIdle(seconds(5)));
+  EXPECT_TRUE(runner.WaitIdle(kPatience));
 }
 
 TEST(JobRunner, TellsTheCallersOfStoppedJobsToComeBack) {

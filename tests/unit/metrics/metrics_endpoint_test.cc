@@ -24,20 +24,20 @@ class BoundSocket {
     getsockname(fd_, reinterpret_cast<sockaddr*>(&address_), &size);
     listen(fd_, 1);
   }
-  ~BoundSocket() { Close(); }
-  void Close() {
-    if (fd_ >= 0) close(fd_);
-    fd_ = -1;
-  }
+  ~BoundSocket() { close(fd_); }
   std::string address() const { return "127.0.0.1:" + std::to_string(ntohs(address_.sin_port)); }
-  const sockaddr_in& raw() const { return address_; }
 
  private:
   int fd_;
   sockaddr_in address_{};
 };
 
-std::string HttpGet(const sockaddr_in& address, const std::string& path) {
+std::string HttpGet(const std::string& listener, const std::string& path) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port =
+      htons(static_cast<uint16_t>(std::stoi(listener.substr(listener.rfind(':') + 1))));
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   std::string reply;
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
@@ -51,13 +51,11 @@ std::string HttpGet(const sockaddr_in& address, const std::string& path) {
 }
 
 TEST(MetricsEndpoint, ServesWhatMetricsCount) {
-  BoundSocket socket;
-  socket.Close();
   Metrics metrics({"1", "2"}, {});
-  const auto endpoint = MetricsEndpoint::Create(socket.address(), metrics);
+  const auto endpoint = MetricsEndpoint::Create("127.0.0.1:0", metrics);
   ASSERT_TRUE(endpoint.ok()) << endpoint.status();
   metrics.SuperWeightsDetected(7);
-  const std::string reply = HttpGet(socket.raw(), "/metrics");
+  const std::string reply = HttpGet((*endpoint)->address(), "/metrics");
   EXPECT_THAT(reply, testing::HasSubstr("200 OK"));
   EXPECT_THAT(reply, testing::HasSubstr("linchpin_super_weights_detected_total 7"));
   EXPECT_THAT(reply, testing::HasSubstr("process_resident_memory_bytes "));

@@ -191,6 +191,7 @@ TEST_F(ResumeTest, ASourceThatChangedIsCompressedAsItIsNow) {
   std::string bytes = ContentOf(shard);
   bytes[bytes.size() - 1] = static_cast<char>(bytes[bytes.size() - 1] ^ 1);
   const auto time = fs::last_write_time(shard);
+  directory_.AwaitTick();
   std::ofstream(shard, std::ios::binary) << bytes;
   fs::last_write_time(shard, time);  // which may be set back
   ASSERT_TRUE(Run("out", kKey).ok());

@@ -236,7 +236,7 @@ TEST_F(LocalOutputTest, TheVersionOfAFileTellsEveryChange) {
   EXPECT_FALSE(before.empty());
   EXPECT_EQ(version(), before);
   const auto time = fs::last_write_time(directory_.path() / "f");
-  usleep(20'000);  // more than a tick of the file system's clock
+  directory_.AwaitTick();
   directory_.Write("f", "2");
   fs::last_write_time(directory_.path() / "f", time);
   EXPECT_NE(version(), before) << "same size, same time of modification";
