@@ -13,44 +13,69 @@ HWY_BEFORE_NAMESPACE();
 namespace linchpin {
 namespace HWY_NAMESPACE {
 
-using Vector = hn::ScalableTag<float>;
+// A sum is taken in so many lanes, in one vector or in several, and these are added up in one
+// order: the same sum wherever products are fused with it.
+constexpr int64_t kLanes = 16;
+using Vector = hn::CappedTag<float, kLanes>;
+constexpr int64_t kWidth = hn::MaxLanes(Vector());
+constexpr int kParts = kLanes / kWidth;
 
 // Rows and tokens of a tile: as many sums as registers hold beside their
 // operands, 32 where vectors have 64 bytes and 16 elsewhere.
-constexpr int kTileRows = HWY_MAX_BYTES >= 64 ? 6 : 2;
-constexpr int kTileTokens = 4;
+constexpr int kTileRows = kParts == 1 ? 6 : 2;
+constexpr int kTileTokens = kParts == 1 ? 4 : kParts == 2 ? 3 : 1;
+
+HWY_INLINE float SumOf(float* lanes) {
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
 
 template <class Load, int kRows, int kTokens>
 void MultiplyTile(const typename Load::Raw* weights, const float* x, int64_t columns, float* out,
                   int64_t stride) {
   const Vector d;
-  const auto step = static_cast<int64_t>(hn::Lanes(d));
-  hn::Vec<Vector> sums[kRows][kTokens];
+  hn::Vec<Vector> sums[kParts][kRows][kTokens];
+#pragma GCC unroll 16
+  for (auto& part : sums) {
 #pragma GCC unroll 8
-  for (auto& row : sums) {
+    for (auto& row : part) {
 #pragma GCC unroll 8
-    for (auto& sum : row) sum = hn::Zero(d);
+      for (auto& sum : row) sum = hn::Zero(d);
+    }
   }
-  int64_t k = 0;
-  for (; k + step <= columns; k += step) {
-    hn::Vec<Vector> inputs[kTokens];
+  const int64_t whole = columns / kLanes * kLanes;
+  for (int64_t k = 0; k < whole; k += kLanes) {
+#pragma GCC unroll 16
+    for (int part = 0; part < kParts; ++part) {
+      const int64_t at = k + part * kWidth;
+      hn::Vec<Vector> inputs[kTokens];
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) inputs[t] = hn::LoadU(d, x + t * columns + k);
+      for (int t = 0; t < kTokens; ++t) inputs[t] = hn::LoadU(d, x + t * columns + at);
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const auto weight = Load()(d, weights + r * columns + k);
+      for (int r = 0; r < kRows; ++r) {
+        const auto weight = Load()(d, weights + r * columns + at);
 #pragma GCC unroll 8
-      for (int t = 0; t < kTokens; ++t) sums[r][t] = hn::MulAdd(weight, inputs[t], sums[r][t]);
+        for (int t = 0; t < kTokens; ++t) {
+          sums[part][r][t] = hn::MulAdd(weight, inputs[t], sums[part][r][t]);
+        }
+      }
     }
   }
   const hn::CappedTag<float, 1> one;
   for (int r = 0; r < kRows; ++r) {
     for (int t = 0; t < kTokens; ++t) {
-      float sum = hn::GetLane(hn::SumOfLanes(d, sums[r][t]));
-      for (int64_t i = k; i < columns; ++i) {
-        sum += hn::GetLane(Load()(one, weights + r * columns + i)) * x[t * columns + i];
+      HWY_ALIGN float lanes[kLanes];
+      for (int part = 0; part < kParts; ++part) {
+        hn::Store(sums[part][r][t], d, lanes + part * kWidth);
       }
-      out[t * stride + r] = sum;
+      auto sum = hn::Set(one, SumOf(lanes));
+      for (int64_t i = whole; i < columns; ++i) {
+        sum = hn::MulAdd(Load()(one, weights + r * columns + i), hn::Set(one, x[t * columns + i]),
+                         sum);
+      }
+      out[t * stride + r] = hn::GetLane(sum);
     }
   }
 }

@@ -25,10 +25,12 @@ struct StoredRows {
 int64_t RowsTogether(int64_t columns);
 
 // out[t * stride + r] = sum over k of weights[r, k] x[t, k], for x [tokens, columns].
-// A sum depends on its row and token alone, not on those beside it.  Between
-// instruction sets it differs by the order of its terms: with Higham's bound
-// (Accuracy and Stability, 2002, 3.1) by at most
-// 2 columns 2^-24 / (1 - columns 2^-24) times the sum of |weight x|.
+// A sum depends on its row and token alone, not on those beside it: it is taken in 16
+// lanes, lane i of the columns k = i mod 16 in order, which are added by halves (i and
+// i + 8, + 4, + 2, + 1), and then the columns beyond the last 16.  Each product is fused
+// with its sum where processors can (AVX2, AVX-512, NEON), all of which so give the same
+// bits; elsewhere it is rounded first.  Off the true sum by at most (Higham, Accuracy and
+// Stability, 2002, 3.1) columns 2^-24 / (1 - columns 2^-24) times the sum of |weight x|.
 void MultiplyRows(const StoredRows& weights, const float* x, int64_t tokens, float* out,
                   int64_t stride);
 

@@ -17,7 +17,7 @@
 namespace linchpin {
 
 // Grows when the same input and options give other bytes than before.
-inline constexpr int kAlgorithmVersion = 1;
+inline constexpr int kAlgorithmVersion = 2;
 
 // 64 lower-case hexadecimal digits.  Reads one block of 4 KiB per file and about
 // 64 in all; the errors of Storage.

@@ -95,6 +95,52 @@ TEST(RowProductsTest, SumsStayWithinTheBoundOnEveryInstructionSet) {
   });
 }
 
+// What the header says, written out.
+float InOrder(const Product& product, int64_t row, int64_t token, bool fused) {
+  const auto add = [&](float sum, int64_t k) {
+    const float weight = product.Weight(row, k);
+    const float x = product.x[static_cast<size_t>(token * product.columns + k)];
+    if (fused) return std::fma(weight, x, sum);
+    const float term = weight * x;
+    return term + sum;
+  };
+  float lanes[16] = {};
+  const int64_t whole = product.columns / 16 * 16;
+  for (int64_t k = 0; k < whole; ++k) lanes[k % 16] = add(lanes[k % 16], k);
+  for (int64_t half = 8; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  float sum = lanes[0];
+  for (int64_t k = whole; k < product.columns; ++k) sum = add(sum, k);
+  return sum;
+}
+
+bool IsFused(int64_t target) { return target < HWY_SSE4 || HWY_ARCH_ARM; }
+
+// So that a processor with AVX2 and one with AVX-512 choose the same scales.
+TEST(RowProductsTest, SumsAreTakenInOneOrderOnEveryInstructionSet) {
+  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    SCOPED_TRACE(hwy::TargetName(target));
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    for (const DType dtype : kDTypes) {
+      for (const int64_t columns : {1, 15, 16, 47, 576}) {
+        const Product product(dtype, 13, columns, 9);
+        const std::vector<float> out = product.Run(0, product.rows, 0);
+        for (int64_t t = 0; t < product.tokens; ++t) {
+          for (int64_t r = 0; r < product.rows; ++r) {
+            ASSERT_EQ(out[static_cast<size_t>(t * product.rows + r)],
+                      InOrder(product, r, t, IsFused(target)))
+                << NameOf(dtype) << " row " << r << " token " << t << " of " << columns;
+          }
+        }
+      }
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
 // So that slabs may be cut anywhere and given to any thread.
 TEST(RowProductsTest, ASumDoesNotDependOnItsNeighbours) {
   OnEveryTarget([] {

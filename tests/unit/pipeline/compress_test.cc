@@ -2,12 +2,14 @@
 #include "pipeline/compress.h"
 
 #include <filesystem>
+#include <map>
 #include <stop_token>
 #include <utility>
 
 #include "artifact/verify.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "hwy/targets.h"
 #include "pipeline/demo_model.h"
 #include "pipeline/evaluate.h"
 #include "storage/local_storage.h"
@@ -42,6 +44,29 @@ TEST_F(CompressTest, WritesAnArtifactThatHoldsAgainstItsManifest) {
   const auto report = VerifyArtifact(storage_, "/out", RunContext{});
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_THAT(report->mismatches, ::testing::IsEmpty());
+}
+
+// Importance comes from a forward pass: its sums, too, must not depend on the processor.
+TEST_F(CompressTest, ProcessorsWithFusedProductsWriteTheSameBytes) {
+  std::map<std::string, MemoryStorage::Bytes> first;
+  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    if (target >= HWY_SSE4 && !HWY_ARCH_ARM) continue;
+    SCOPED_TRACE(hwy::TargetName(target));
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    const std::string out = "/" + std::string(hwy::TargetName(target));
+    const auto result = Run({}, out);
+    ASSERT_TRUE(result.ok()) << result.status();
+    const std::vector<FileEntry> files = storage_.List(out).value();
+    for (const FileEntry& file : files) {
+      const MemoryStorage::Bytes bytes = storage_.Get(out + "/" + file.name);
+      const auto [known, is_first] = first.emplace(file.name, bytes);
+      EXPECT_TRUE(is_first || *known->second == *bytes) << file.name;
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  EXPECT_FALSE(first.empty());
 }
 
 TEST_F(CompressTest, KeepsTheSuperWeightBitForBit) {
