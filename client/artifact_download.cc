@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <system_error>
+#include <utility>
 
 #include "client/errors.h"
 #include "client/local_files.h"
@@ -83,19 +84,22 @@ grpc::Status ArtifactDownload::Take(const v1::FileHeader& header) {
   name_ = header.name();
   size_ = header.size();
   received_ = 0;
-  digest_ = std::make_unique<Sha256>();
+  digest_ = std::make_unique<Sha256Thread>();
   return grpc::Status::OK;
 }
 
-grpc::Status ArtifactDownload::Take(const v1::FileChunk& chunk) {
+grpc::Status ArtifactDownload::Take(v1::FileChunk chunk) {
   if (fd_ < 0) return StreamError(name_, "has bytes outside a file");
   if (chunk.offset() != received_ || chunk.data().size() > size_ - received_) {
     return StreamError(name_, "has bytes out of place");
   }
-  digest_->Update(chunk.data());
+  if (!WriteAll(fd_, chunk.data())) {
+    return SystemError((output_ / name_).string(), errno,
+                       "free space there, or name another place");
+  }
   received_ += chunk.data().size();
-  if (WriteAll(fd_, chunk.data())) return grpc::Status::OK;
-  return SystemError((output_ / name_).string(), errno, "free space there, or name another place");
+  digest_->Update(std::move(*chunk.mutable_data()));
+  return grpc::Status::OK;
 }
 
 grpc::Status ArtifactDownload::Take(const v1::FileEnd& end) {

@@ -10,7 +10,7 @@
 #include <memory>
 #include <string>
 
-#include "client/sha256.h"
+#include "client/sha256_thread.h"
 #include "grpcpp/support/status.h"
 #include "linchpin/v1/compression.pb.h"
 
@@ -28,7 +28,7 @@ class ArtifactDownload {
 
   // STREAM_INVALID for a bad name, order or offset; DIGEST_MISMATCH.
   grpc::Status Take(const v1::FileHeader& header);
-  grpc::Status Take(const v1::FileChunk& chunk);
+  grpc::Status Take(v1::FileChunk chunk);
   grpc::Status Take(const v1::FileEnd& end);
   // Makes the directory appear.
   grpc::Status Commit();
@@ -47,7 +47,7 @@ class ArtifactDownload {
   std::string name_;
   uint64_t size_ = 0;
   uint64_t received_ = 0;
-  std::unique_ptr<Sha256> digest_;
+  std::unique_ptr<Sha256Thread> digest_;
 };
 
 }  // namespace linchpin

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <fstream>
 #include <system_error>
+#include <utility>
 
 #include "client/errors.h"
-#include "client/sha256.h"
+#include "client/sha256_thread.h"
 
 namespace linchpin {
 namespace {
@@ -24,7 +25,7 @@ grpc::Status SendFile(const fs::path& path, const UploadFile& file, const SendPa
   message.mutable_file()->set_size(file.size);
   open = send(message);
   std::ifstream stream(path, std::ios::binary);
-  Sha256 digest;
+  Sha256Thread digest;
   for (uint64_t offset = 0; open && offset < file.size; offset += kChunkBytes) {
     message.mutable_chunk()->set_offset(offset);
     std::string& data = *message.mutable_chunk()->mutable_data();
@@ -33,8 +34,8 @@ grpc::Status SendFile(const fs::path& path, const UploadFile& file, const SendPa
       return LocalError(grpc::StatusCode::FAILED_PRECONDITION, "SOURCE_CHANGED", path.string(),
                         "cannot be read to the size it had", "leave it alone and call again");
     }
-    digest.Update(data);
     open = send(message);
+    digest.Update(std::move(data));
   }
   if (!open) return grpc::Status::OK;
   message.mutable_end()->set_sha256(digest.Hex());

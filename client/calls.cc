@@ -1,6 +1,7 @@
 #include "client/calls.h"
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "client/artifact_download.h"
@@ -84,7 +85,7 @@ grpc::Status TakePart(v1::CompressArtifactResponse& response, ArtifactDownload& 
                       ProgressBar& bar, v1::CompressionResult& result) {
   if (response.has_progress()) bar.Update(response.progress());
   if (response.has_file()) return download.Take(response.file());
-  if (response.has_chunk()) return download.Take(response.chunk());
+  if (response.has_chunk()) return download.Take(std::move(*response.mutable_chunk()));
   if (response.has_end()) return download.Take(response.end());
   if (response.has_result()) result = std::move(*response.mutable_result());
   return grpc::Status::OK;

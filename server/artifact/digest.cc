@@ -63,15 +63,26 @@ absl::StatusOr<std::vector<DigestSource>> FilesOf(const Checkpoint& checkpoint,
 
 absl::StatusOr<std::vector<FileRecord>> DigestNamed(const Checkpoint& checkpoint,
                                                     const std::vector<std::string>& names,
-                                                    bool with_config, const RunContext& context) {
-  ASSIGN_OR_RETURN(const std::vector<DigestSource> files, FilesOf(checkpoint, names, with_config));
+                                                    bool with_config, const RunContext& context,
+                                                    const std::vector<FileRecord>& known = {}) {
+  ASSIGN_OR_RETURN(std::vector<DigestSource> files, FilesOf(checkpoint, names, with_config));
   uint64_t total = 0;
-  for (const DigestSource& file : files) total += file.size;
+  for (DigestSource& file : files) {
+    file.sha256 = DigestIn(known, file.name, file.size);
+    if (file.sha256.empty()) total += file.size;
+  }
   ProgressMeter meter(Stage::kCheckpoint, total, context);
   return DigestFiles(files, context, meter);
 }
 
 }  // namespace
+
+std::string DigestIn(const std::vector<FileRecord>& records, std::string_view name, uint64_t size) {
+  const auto found = std::find_if(records.begin(), records.end(), [&](const FileRecord& record) {
+    return record.size == size && record.name == name;
+  });
+  return found == records.end() ? "" : found->sha256;
+}
 
 struct Sha256::State {
   struct Free {
@@ -123,9 +134,11 @@ absl::StatusOr<std::vector<FileRecord>> DigestFiles(const std::vector<DigestSour
                                                     ProgressMeter& meter) {
   std::vector<FileRecord> records(files.size());
   RETURN_IF_ERROR(ForEachIndex(context.threads, files.size(), [&](size_t i) {
+    records[i] = {files[i].name, files[i].size, files[i].sha256};
+    if (!files[i].sha256.empty()) return absl::OkStatus();
     Sha256 digest;
     RETURN_IF_ERROR(UpdateFrom(files[i].read, 0, files[i].size, context, digest));
-    records[i] = {files[i].name, files[i].size, digest.Hex()};
+    records[i].sha256 = digest.Hex();
     meter.Add(files[i].name, files[i].size);
     return absl::OkStatus();
   }));
@@ -134,8 +147,9 @@ absl::StatusOr<std::vector<FileRecord>> DigestFiles(const std::vector<DigestSour
 }
 
 absl::StatusOr<std::vector<FileRecord>> DigestCheckpoint(const Checkpoint& checkpoint,
-                                                         const RunContext& context) {
-  return DigestNamed(checkpoint, AllNames(checkpoint), /*with_config=*/true, context);
+                                                         const RunContext& context,
+                                                         const std::vector<FileRecord>& known) {
+  return DigestNamed(checkpoint, AllNames(checkpoint), /*with_config=*/true, context, known);
 }
 
 absl::StatusOr<std::vector<FileRecord>> DigestBesideShards(const Checkpoint& checkpoint,

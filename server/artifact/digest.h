@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -27,6 +28,9 @@ struct FileRecord {
 
 // The order of a manifest's files.
 inline bool ByName(const FileRecord& a, const FileRecord& b) { return a.name < b.name; }
+
+// The digest in `records` of a file of that name and size; empty where there is none.
+std::string DigestIn(const std::vector<FileRecord>& records, std::string_view name, uint64_t size);
 
 // Not thread-safe.
 class Sha256 {
@@ -59,6 +63,7 @@ struct DigestSource {
   std::string name;
   uint64_t size = 0;
   ReadRange read;
+  std::string sha256;  // where it is known already: the file is not read
 };
 
 // Digests files side by side, one thread each; records sorted by name.
@@ -67,9 +72,11 @@ absl::StatusOr<std::vector<FileRecord>> DigestFiles(const std::vector<DigestSour
                                                     ProgressMeter& meter);
 
 // The files of a checkpoint that an artifact is made from: shards, index,
-// config.json and the others, sorted by name.
+// config.json and the others, sorted by name.  Of those that `known` has, by name and
+// size, the digest is taken over.
 absl::StatusOr<std::vector<FileRecord>> DigestCheckpoint(const Checkpoint& checkpoint,
-                                                         const RunContext& context);
+                                                         const RunContext& context,
+                                                         const std::vector<FileRecord>& known = {});
 // The same without the shards, and shard `index` alone.
 absl::StatusOr<std::vector<FileRecord>> DigestBesideShards(const Checkpoint& checkpoint,
                                                            const RunContext& context);

@@ -100,7 +100,7 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}, nullptr, pattern.get()).status());
 
   BackgroundDigest digest(context, [&](const RunContext& silent) {
-    return options.source_digest ? DigestCheckpoint(checkpoint, silent)
+    return options.source_digest ? DigestCheckpoint(checkpoint, silent, options.source_files)
                                  : ListCheckpoint(checkpoint);
   });
   ASSIGN_OR_RETURN(Prepared found, Prepare(checkpoint, options, context));
@@ -127,6 +127,9 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   RETURN_IF_ERROR(context.Check());
   RETURN_IF_ERROR(output->Commit());
   result.manifest_sha256 = Sha256Hex(result.manifest);
+  result.files = artifact.files;
+  result.files.push_back(
+      {std::string(kManifestName), result.manifest.size(), result.manifest_sha256});
   result.kept = artifact.kept;
   result.bytes_in = plan.bytes_in();
   result.bytes_out = plan.bytes_out();

@@ -23,6 +23,8 @@ struct CompressOptions {
   TokenSource calibration;  // for ScaleRule::kImportance; empty: built-in tokens
   // Off: the manifest gives names and sizes of the source's files alone.
   bool source_digest = true;
+  // Of the source, as far as they were taken before: not taken again.
+  std::vector<FileRecord> source_files;
   bool overwrite = false;
   // Bytes of memory that the job may take, for FitMemory; 0: as much as suits.
   uint64_t max_memory = 0;
@@ -39,6 +41,9 @@ struct CompressResult {
   std::vector<std::string> notes;
   std::string manifest;         // the text of linchpin.json
   std::string manifest_sha256;  // lower-case hex
+  // All of the output with the digests of what was written, the manifest among them;
+  // empty where the output was put together from parts.
+  std::vector<FileRecord> files;
 };
 
 // Compresses the checkpoint at `source` into a new directory at `destination`.

@@ -1,6 +1,7 @@
 // The reactor of CompressArtifact: a JobReactor that also reads.
 #pragma once
 
+#include <deque>
 #include <optional>
 #include <utility>
 
@@ -15,7 +16,8 @@ using ArtifactReactorBase =
     JobReactor<grpc::ServerBidiReactor<v1::CompressArtifactRequest, v1::CompressArtifactResponse>,
                v1::CompressArtifactResponse>;
 
-// One message is read ahead of the worker; the rest waits in gRPC's flow control.
+// A few messages are read ahead of the worker, so that one arrives while another is
+// digested; the rest waits in gRPC's flow control.
 class ArtifactReactor final : public ArtifactReactorBase, public ArtifactChannel {
  public:
   using ArtifactReactorBase::ArtifactReactorBase;
@@ -29,8 +31,8 @@ class ArtifactReactor final : public ArtifactReactorBase, public ArtifactChannel
 
   absl::StatusOr<std::optional<v1::CompressArtifactRequest>> Read() override {
     std::unique_lock lock(mutex());
-    if (state_ == State::kIdle) Prefetch();
-    const auto settled = [this] { return state_ != State::kReading || broken(); };
+    ReadAhead();
+    const auto settled = [this] { return !arrived_.empty() || closed_ || broken(); };
     const bool in_time =
         changed().wait_for(lock, run().stop_token(), backend().idle_timeout, settled);
     if (broken() || run().stop_token().stop_requested()) {
@@ -41,9 +43,10 @@ class ArtifactReactor final : public ArtifactReactorBase, public ArtifactChannel
                    fmt::format("nothing came for {} ms", backend().idle_timeout.count()),
                    "call again and send without a pause");
     }
-    if (state_ == State::kClosed) return std::nullopt;
-    std::optional<v1::CompressArtifactRequest> message(std::move(incoming_));
-    if (!message->has_finish()) Prefetch();
+    if (arrived_.empty()) return std::nullopt;
+    std::optional<v1::CompressArtifactRequest> message(std::move(arrived_.front()));
+    arrived_.pop_front();
+    ReadAhead();
     return message;
   }
 
@@ -53,22 +56,29 @@ class ArtifactReactor final : public ArtifactReactorBase, public ArtifactChannel
 
   void OnReadDone(bool ok) override {
     std::lock_guard lock(mutex());
-    state_ = ok ? State::kFilled : State::kClosed;
+    reading_ = false;
+    closed_ = !ok || incoming_.has_finish();
+    if (ok) arrived_.push_back(std::move(incoming_));
     if (!ok && cancelled()) Break();
+    ReadAhead();
     changed().notify_all();
   }
 
  private:
-  enum class State { kIdle, kReading, kFilled, kClosed };
+  static constexpr size_t kReadAhead = 4;
 
-  void Prefetch() {
+  // Asks for the next message where there is room for it.  With the lock held.
+  void ReadAhead() {
+    if (reading_ || closed_ || broken() || arrived_.size() >= kReadAhead) return;
     incoming_.Clear();
-    state_ = State::kReading;
+    reading_ = true;
     StartRead(&incoming_);
   }
 
-  v1::CompressArtifactRequest incoming_;
-  State state_ = State::kIdle;
+  v1::CompressArtifactRequest incoming_;  // while reading_
+  std::deque<v1::CompressArtifactRequest> arrived_;
+  bool reading_ = false;
+  bool closed_ = false;  // nothing more is to come
 };
 
 }  // namespace linchpin

@@ -28,7 +28,9 @@ absl::Status Receive(ArtifactChannel& channel, ArtifactUpload& upload) {
   return absl::OkStatus();
 }
 
-absl::Status SendFile(ArtifactChannel& channel, const std::string& name, const ReadableFile& file) {
+// Digests on the way where `sha256` is empty.
+absl::Status SendFile(ArtifactChannel& channel, const std::string& name, const ReadableFile& file,
+                      const std::string& sha256) {
   v1::CompressArtifactResponse message;
   message.mutable_file()->set_name(name);
   message.mutable_file()->set_size(file.size());
@@ -40,18 +42,20 @@ absl::Status SendFile(ArtifactChannel& channel, const std::string& name, const R
     data.resize(std::min<uint64_t>(kChunkBytes, file.size() - offset));
     const absl::Span<std::byte> bytes(reinterpret_cast<std::byte*>(data.data()), data.size());
     RETURN_IF_ERROR(file.ReadAt(offset, bytes));
-    digest.Update(bytes);
+    if (sha256.empty()) digest.Update(bytes);
     RETURN_IF_ERROR(channel.Write(message));
   }
-  message.mutable_end()->set_sha256(digest.Hex());
+  message.mutable_end()->set_sha256(sha256.empty() ? digest.Hex() : sha256);
   return channel.Write(message);
 }
 
-absl::Status SendAll(ArtifactChannel& channel, const TransferPlace& place) {
+// `known`: digests of what was written, which are those of what is sent.
+absl::Status SendAll(ArtifactChannel& channel, const TransferPlace& place,
+                     const std::vector<FileRecord>& known) {
   ASSIGN_OR_RETURN(const std::vector<FileEntry> entries, place.storage().List(place.output()));
   for (const FileEntry& entry : entries) {
     ASSIGN_OR_RETURN(const auto file, place.storage().Open(place.output() + "/" + entry.name));
-    RETURN_IF_ERROR(SendFile(channel, entry.name, *file));
+    RETURN_IF_ERROR(SendFile(channel, entry.name, *file, DigestIn(known, entry.name, entry.size)));
   }
   return absl::OkStatus();
 }
@@ -64,8 +68,9 @@ absl::StatusOr<v1::CompressArtifactResponse> Transfer(ArtifactChannel& channel, 
   ArtifactUpload upload(run, *arriving, place.room());
   RETURN_IF_ERROR(Receive(channel, upload));
   channel.UploadDone();
-  ASSIGN_OR_RETURN(const CompressOptions options,
+  ASSIGN_OR_RETURN(CompressOptions options,
                    FromProto(upload.options().detection(), upload.options().quantization()));
+  options.source_files = upload.files();
   ASSIGN_OR_RETURN(
       const SourceSurvey survey,
       backend.engine.survey(storage, place.source(), backend.threads, LoadOf(options)));
@@ -79,7 +84,7 @@ absl::StatusOr<v1::CompressArtifactResponse> Transfer(ArtifactChannel& channel, 
                                            options, run.Context()));
   run.CountCompression(result);
   channel.DownloadBegins();
-  RETURN_IF_ERROR(SendAll(channel, place));
+  RETURN_IF_ERROR(SendAll(channel, place, result.files));
   v1::CompressArtifactResponse response;
   *response.mutable_result() = ToProto(result);
   response.mutable_result()->set_job_key(run.key());

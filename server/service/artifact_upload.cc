@@ -123,6 +123,7 @@ absl::Status ArtifactUpload::TakeEnd(const v1::FileEnd& end) {
                  fmt::format("what arrived has the SHA-256 {}", digest),
                  "send the file again, with its digest in lower-case hex");
   }
+  files_.push_back({open_->name, open_->size, digest});
   open_.reset();
   return absl::OkStatus();
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "artifact/digest.h"
@@ -34,6 +35,8 @@ class ArtifactUpload {
   bool finished() const { return finished_; }
   const v1::ArtifactOptions& options() const { return options_; }
   uint64_t bytes() const { return bytes_; }  // announced so far
+  // Whole and with the digest that the caller gave as well.
+  const std::vector<FileRecord>& files() const { return files_; }
 
  private:
   absl::Status TakeOptions(const v1::ArtifactOptions& options);
@@ -59,6 +62,7 @@ class ArtifactUpload {
   std::unique_ptr<OpenFile> open_;
   std::set<std::string, std::less<>> names_;
   uint64_t bytes_ = 0;
+  std::vector<FileRecord> files_;
 };
 
 }  // namespace linchpin

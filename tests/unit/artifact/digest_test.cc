@@ -72,6 +72,36 @@ TEST(DigestFilesTest, RecordsAreSortedByName) {
               ElementsAre(FileRecord{"a", 1, Sha256Hex("1")}, FileRecord{"b", 2, Sha256Hex("22")}));
 }
 
+TEST(DigestFilesTest, WhatIsKnownIsNotRead) {
+  const ReadRange never = [](uint64_t, absl::Span<std::byte>) {
+    return Error(Reason::kInternal, "file", "it was read");
+  };
+  ProgressMeter meter(Stage::kArtifact, 0, {});
+  const auto records = DigestFiles({{"a", 1, never, "known"}}, {}, meter);
+  ASSERT_TRUE(records.ok()) << records.status();
+  EXPECT_THAT(*records, ElementsAre(FileRecord{"a", 1, "known"}));
+}
+
+TEST(DigestInTest, GoesByNameAndSize) {
+  const std::vector<FileRecord> records{{"a", 1, "x"}, {"b", 2, "y"}};
+  EXPECT_EQ(DigestIn(records, "b", 2), "y");
+  EXPECT_EQ(DigestIn(records, "b", 3), "");
+  EXPECT_EQ(DigestIn(records, "c", 2), "");
+}
+
+TEST(DigestCheckpointTest, TakesOverWhatIsKnown) {
+  MemoryStorage storage;
+  PutTinyCheckpoint(storage, "m", {.shards = 2});
+  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(storage, "m");
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  auto expected = DigestCheckpoint(*checkpoint, {});
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  (*expected)[1].sha256 = "told";
+  const auto records = DigestCheckpoint(*checkpoint, {}, {(*expected)[1]});
+  ASSERT_TRUE(records.ok()) << records.status();
+  EXPECT_EQ(*records, *expected);
+}
+
 TEST(DigestCheckpointTest, TakesEveryFileOfTheSource) {
   MemoryStorage storage;
   PutTinyCheckpoint(storage, "m", {.shards = 2});

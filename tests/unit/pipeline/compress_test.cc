@@ -6,7 +6,9 @@
 #include <stop_token>
 #include <utility>
 
+#include "artifact/digest.h"
 #include "artifact/verify.h"
+#include "format/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "hwy/targets.h"
@@ -67,6 +69,31 @@ TEST_F(CompressTest, ProcessorsWithFusedProductsWriteTheSameBytes) {
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   EXPECT_FALSE(first.empty());
+}
+
+TEST_F(CompressTest, TellsTheDigestsOfAllThatItWrote) {
+  const auto result = Run({});
+  ASSERT_TRUE(result.ok()) << result.status();
+  const auto entries = storage_.List("/out");
+  ASSERT_TRUE(entries.ok());
+  ASSERT_EQ(result->files.size(), entries->size());
+  for (const FileEntry& entry : *entries) {
+    EXPECT_EQ(DigestIn(result->files, entry.name, entry.size),
+              Sha256Hex(ToText(storage_.Get("/out/" + entry.name))))
+        << entry.name;
+  }
+}
+
+TEST_F(CompressTest, TakesOverDigestsOfTheSourceThatAreKnown) {
+  const std::string config = ToText(storage_.Get("/demo/config.json"));
+  const CompressOptions options{.source_files = {{"config.json", config.size(), "told"}}};
+  ASSERT_TRUE(Compress(storage_, "/demo", storage_, "/out", options, {}).ok());
+  const Json files =
+      *ParseJson("manifest", ToText(storage_.Get("/out/linchpin.json")), Reason::kConfigInvalid);
+  for (const Json& file : files["source"]["files"]) {
+    const bool told = file["name"] == "config.json";
+    EXPECT_EQ(file["sha256"] == "told", told) << file["name"];
+  }
 }
 
 TEST_F(CompressTest, KeepsTheSuperWeightBitForBit) {

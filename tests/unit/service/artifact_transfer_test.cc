@@ -105,6 +105,34 @@ TEST_F(ArtifactTransferTest, OptionsReachTheEngine) {
   channel_.requests.emplace_back().mutable_finish();
   ASSERT_TRUE(TransferArtifact(channel_, *run_).ok());
   EXPECT_EQ(fake_.engine.last_options().quantize.scale, ScaleRule::kMinMax);
+  const std::vector<FileRecord> digests{{"config.json", 2, Sha256Hex("{}")}};
+  EXPECT_EQ(fake_.engine.last_options().source_files, digests) << "and what is known";
+}
+
+TEST_F(ArtifactTransferTest, SendsTheDigestsThatWereTakenWhenTheOutputWasWritten) {
+  Engine engine = fake_.engine.engine();
+  engine.compress = [compress = engine.compress](auto&&... arguments) {
+    auto result = compress(arguments...);
+    if (result.ok()) result->files = {{"copy-of-config.json", 2, "as written"}};
+    return result;
+  };
+  const Backend backend{.engine = engine,
+                        .storage = fake_.storage,
+                        .jobs = fake_.jobs,
+                        .metrics = fake_.metrics,
+                        .ticker = fake_.ticker,
+                        .gate = *fake_.gate,
+                        .max_artifact_bytes = 100};
+  run_.reset();  // its slot
+  const auto run = *JobRun::Admit(backend, JobKind::kArtifact);
+  channel_.AddFile("config.json", "{}");
+  channel_.AddFile("other", "1");
+  channel_.requests.emplace_back().mutable_finish();
+  const auto last = TransferArtifact(channel_, *run);
+  ASSERT_TRUE(last.ok()) << last.status();
+  ASSERT_EQ(channel_.responses.size(), 6U);
+  EXPECT_EQ(channel_.responses[2].end().sha256(), "as written");
+  EXPECT_EQ(channel_.responses[5].end().sha256(), Sha256Hex("1"));
 }
 
 TEST_F(ArtifactTransferTest, WrongOptionsAreRefused) {

@@ -79,6 +79,9 @@ TEST_F(ArtifactUploadTest, PutsFilesTogether) {
   EXPECT_EQ(upload.bytes(), 6U);
   EXPECT_EQ(*ReadText(storage_, "model/config.json", 100), "abcdef");
   EXPECT_EQ(storage_.Get("model/empty/file")->size(), 0U);
+  const std::vector<FileRecord> files{{"config.json", 6, Sha256Hex("abcdef")},
+                                      {"empty/file", 0, Sha256Hex("")}};
+  EXPECT_EQ(upload.files(), files);
 }
 
 TEST_F(ArtifactUploadTest, ReservesWhatIsAnnounced) {
