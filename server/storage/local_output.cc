@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <climits>
 #include <cstdio>
-#include <ctime>
 #include <random>
 
 #include "base/status.h"
@@ -25,8 +24,6 @@ namespace {
 constexpr uint64_t kResolve = LocalOutputDirectory::kResolve;
 constexpr std::string_view kMark = ".linchpin-";
 constexpr size_t kSuffixLength = LocalOutputDirectory::kSuffixLength;
-// A directory this young may belong to a process that has not locked it yet.
-constexpr time_t kStaleSeconds = 60;
 
 class LocalWritableFile : public WritableFile {
  public:
@@ -162,9 +159,16 @@ absl::StatusOr<std::unique_ptr<OutputDirectory>> LocalOutputDirectory::Create(Fi
   if (IsKey(options.key)) {
     ASSIGN_OR_RETURN(taken, output->TakeOver(options.key));
   }
-  RemoveStale(output->parent_.get(), output->name_, kStaleSeconds);
   if (!taken) RETURN_IF_ERROR(output->MakeTemporary());
   return output;
+}
+
+bool LocalOutputDirectory::StandsAt(int parent, const std::string& name, int fd) {
+  struct stat opened;
+  struct stat named;
+  return fstat(fd, &opened) == 0 &&
+         fstatat(parent, name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+         named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
 }
 
 LocalOutputDirectory::~LocalOutputDirectory() {
@@ -178,16 +182,23 @@ absl::Status LocalOutputDirectory::MakeTemporary() {
       if (errno == EEXIST) continue;
       return SystemError(path_, "create a directory beside it", errno);
     }
-    temporary_name_ = name;
     temporary_ = OpenWithin(parent_.get(), name, O_RDONLY | O_DIRECTORY, kResolve);
-    if (!temporary_.valid()) return SystemError(path_, "open its temporary directory", errno);
-    flock(temporary_.get(), LOCK_EX | LOCK_NB);  // where locks do not work, nothing is stale
+    if (!temporary_.valid() && errno != ENOENT) {
+      temporary_name_ = name;
+      return SystemError(path_, "open its temporary directory", errno);
+    }
+    if (!temporary_.valid()) continue;
+    // Until now it looked like one that was left, and another process may have removed it
+    // or be about it.  Where locks do not work, nothing looks like that.
+    const bool removed = flock(temporary_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (removed || !StandsAt(parent_.get(), name, temporary_.get())) continue;
+    temporary_name_ = name;
     return absl::OkStatus();
   }
   return Error(Reason::kStorageFailed, path_, "found no free temporary name beside it");
 }
 
-void LocalOutputDirectory::RemoveStale(int parent, const std::string& of, time_t seconds) {
+void LocalOutputDirectory::RemoveStale(int parent, const std::string& of) {
   const int fd = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR* const stream = fd < 0 ? nullptr : fdopendir(fd);
   if (stream == nullptr) {
@@ -199,12 +210,9 @@ void LocalOutputDirectory::RemoveStale(int parent, const std::string& of, time_t
     const std::string name = entry->d_name;
     if (!name.starts_with(prefix) || name.size() != prefix.size() + kSuffixLength) continue;
     const FileDescriptor stale = OpenWithin(fd, name, O_RDONLY | O_DIRECTORY, kResolve);
-    struct stat info;
-    if (!stale.valid() || fstat(stale.get(), &info) != 0 ||
-        time(nullptr) - info.st_mtime < seconds) {
-      continue;
-    }
-    if (flock(stale.get(), LOCK_EX | LOCK_NB) == 0) RemoveTree(fd, name);
+    if (!stale.valid() || flock(stale.get(), LOCK_EX | LOCK_NB) != 0) continue;
+    // Unless it was published meanwhile, and the next run of its key has taken the name.
+    if (StandsAt(fd, name, stale.get())) RemoveTree(fd, name);
   }
   closedir(stream);
 }
@@ -226,6 +234,8 @@ absl::Status LocalOutputDirectory::MakeFolders(std::string_view name) {
 absl::Status LocalOutputDirectory::Claim(std::string_view name) {
   RETURN_IF_ERROR(CheckRelativeName(name));
   const std::lock_guard lock(mutex_);
+  // Not before: who only asks whether it could write here takes nothing away.
+  if (files_.empty()) RemoveStale(parent_.get(), name_);
   RETURN_IF_ERROR(MakeFolders(name));
   if (files_.emplace(name).second) return absl::OkStatus();
   return AlreadyExists(fmt::format("{}/{}", path_, name));
@@ -263,7 +273,7 @@ absl::Status LocalOutputDirectory::TakeFile(std::string_view name, const Readabl
 
 absl::Status LocalOutputDirectory::Remove(const FileDescriptor& parent, const std::string& name,
                                           const std::string& path) {
-  RemoveStale(parent.get(), name, 0);
+  RemoveStale(parent.get(), name);
   if (!Exists(parent.get(), name)) {
     return Error(Reason::kSourceNotFound, path, "no such directory");
   }
@@ -313,6 +323,9 @@ absl::Status LocalOutputDirectory::Publish() {
     return SystemError(path_, "rename the finished output to it", errno);
   }
   if (!options_.overwrite) return AlreadyExists(path_);
+  // What was there gets a name under which it counts as left, until it is sure to go.
+  replaced_directory_ = OpenWithin(parent_.get(), name_, O_RDONLY | O_DIRECTORY, kResolve);
+  if (replaced_directory_.valid()) flock(replaced_directory_.get(), LOCK_EX | LOCK_NB);
   if (!IsPlainDirectory(parent_.get(), name_) || rename_with(RENAME_EXCHANGE) != 0) {
     return SystemError(path_, "exchange it for the finished output", errno);
   }

@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <ctime>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -38,9 +37,9 @@ class LocalOutputDirectory : public OutputDirectory {
   };
   // Makes `.NAME.linchpin-XXXXXX` in the open directory `parent`, which holds
   // or will hold `name`.  `path` is the destination as errors show it.
-  // Removes what a killed process left there for the same name; but what one left
-  // under the same `key`, which then makes the XXXXXX, is taken over.  An empty key
-  // is like no other's.
+  // With the first file, what killed processes left there for the same name is
+  // removed; but what one left under the same `key`, which then makes the XXXXXX, is
+  // taken over.  An empty key is like no other's.
   static absl::StatusOr<std::unique_ptr<OutputDirectory>> Create(FileDescriptor parent,
                                                                  std::string name, std::string path,
                                                                  Options options);
@@ -70,8 +69,11 @@ class LocalOutputDirectory : public OutputDirectory {
   // `.NAME.linchpin-`
   static std::string TemporaryPrefix(std::string_view name);
   absl::Status MakeTemporary();
-  // What processes that died left for `of` at least so long ago.
-  static void RemoveStale(int parent, const std::string& of, time_t seconds);
+  // Whether what was opened as `fd` is what stands at `name` now.
+  static bool StandsAt(int parent, const std::string& name, int fd);
+  // What processes that died left for `of`: what nobody has locked.  Holds the lock
+  // meanwhile.
+  static void RemoveStale(int parent, const std::string& of);
   // Whether `.NAME.linchpin-KEY` is this process's now.
   absl::StatusOr<bool> TakeOver(std::string_view key);
   absl::Status OpenNotes();
@@ -93,6 +95,7 @@ class LocalOutputDirectory : public OutputDirectory {
   std::string temporary_name_;
   FileDescriptor temporary_;  // locked while this process writes there
   bool replaced_ = false;
+  FileDescriptor replaced_directory_;  // locked while it may have to come back
   bool committed_ = false;
 
   FileDescriptor notes_;

@@ -44,17 +44,18 @@ void RemoveAllBut(const std::set<std::string>& keep, int directory, const std::s
 
 absl::StatusOr<bool> LocalOutputDirectory::TakeOver(std::string_view key) {
   const std::string name = TemporaryPrefix(name_) + std::string(key.substr(0, kSuffixLength));
-  if (TheSystemCalls().make_directory(parent_.get(), name.c_str(), 0777) != 0 && errno != EEXIST) {
-    return SystemError(path_, "create a directory beside it", errno);
-  }
+  const bool made = TheSystemCalls().make_directory(parent_.get(), name.c_str(), 0777) == 0;
+  if (!made && errno != EEXIST) return SystemError(path_, "create a directory beside it", errno);
   FileDescriptor fd = OpenWithin(parent_.get(), name, O_RDONLY | O_DIRECTORY, kResolve);
-  struct stat opened;
-  struct stat named;
+  const bool locked = fd.valid() && flock(fd.get(), LOCK_EX | LOCK_NB) == 0;
+  // Where locks do not work, nobody would ever remove it.
+  if (made && fd.valid() && !locked && errno != EWOULDBLOCK) {
+    unlinkat(parent_.get(), name.c_str(), AT_REMOVEDIR);
+  }
+  struct stat info;
   // Another process may be at the same job, or just have removed it.
-  const bool ours = fd.valid() && flock(fd.get(), LOCK_EX | LOCK_NB) == 0 &&
-                    fstat(fd.get(), &opened) == 0 && opened.st_uid == geteuid() &&
-                    fstatat(parent_.get(), name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-                    named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
+  const bool ours = locked && fstat(fd.get(), &info) == 0 && info.st_uid == geteuid() &&
+                    StandsAt(parent_.get(), name, fd.get());
   if (!ours) return false;
   temporary_name_ = name;
   temporary_ = std::move(fd);

@@ -165,13 +165,64 @@ TEST_F(LocalOutputTest, RemovesWhatAKilledProcessLeft) {
   LeaveBehind(".out.linchpin-abc123", 3600);
   LeaveBehind(".other.linchpin-abc123", 3600);
   LeaveBehind(".out.linchpin-abc1234", 3600);
-  LeaveBehind(".out.linchpin-young1", 1);
+  LeaveBehind(".out.linchpin-young1", 0);
   {
     const auto output = Create("out");
     ASSERT_TRUE(output.ok());
+    ASSERT_TRUE((*output)->CreateFile("a", 1).ok());
   }
-  EXPECT_THAT(Names(), ElementsAre(".other.linchpin-abc123", ".out.linchpin-abc1234",
-                                   ".out.linchpin-young1"));
+  EXPECT_THAT(Names(), ElementsAre(".other.linchpin-abc123", ".out.linchpin-abc1234"));
+}
+
+// As a plan does, which asks whether it could write there.
+TEST_F(LocalOutputTest, RemovesNothingBeforeItWrites) {
+  LeaveBehind(".out.linchpin-abcdef", 3600);
+  EXPECT_TRUE(Create("out").ok());
+  EXPECT_THAT(Names(), ElementsAre(".out.linchpin-abcdef"));
+  auto output = storage_->ResumeDirectory(directory_ / "out", false, "abcdef");
+  ASSERT_TRUE(output.ok());
+  const auto file = (*output)->CreateFile("sub/model.safetensors", 4);
+  ASSERT_TRUE(file.ok());
+  std::byte first;
+  ASSERT_TRUE((*file)->ReadAt(0, {&first, 1}).ok());
+  EXPECT_EQ(first, std::byte{'h'}) << "and what was left can still be gone on with";
+}
+
+// A directory that was just made and is not locked yet looks like one that was left.
+TEST_F(LocalOutputTest, AWriterWhosePlaceIsRemovedAtOnceTakesAnother) {
+  static int times;
+  static const auto real = TheSystemCalls().make_directory;
+  times = 3;
+  TheSystemCalls().make_directory = [](int directory, const char* name, mode_t mode) {
+    const int result = real(directory, name, mode);
+    if (times-- > 0) unlinkat(directory, name, AT_REMOVEDIR);
+    return result;
+  };
+  const auto output = Create("out");
+  TheSystemCalls().make_directory = real;
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_LT(times, 0);
+  ASSERT_TRUE((*output)->CreateFile("a", 1).ok());
+  ASSERT_TRUE((*output)->Commit().ok());
+  EXPECT_THAT(Names(), ElementsAre("out"));
+}
+
+TEST_F(LocalOutputTest, AWriterLeavesAPlaceThatIsBeingRemoved) {
+  static int locked;
+  static const auto real = TheSystemCalls().make_directory;
+  locked = -1;
+  TheSystemCalls().make_directory = [](int directory, const char* name, mode_t mode) {
+    const int result = real(directory, name, mode);
+    if (locked >= 0) return result;
+    locked = openat(directory, name, O_RDONLY | O_DIRECTORY);
+    flock(locked, LOCK_EX);
+    return result;
+  };
+  const auto output = Create("out");
+  TheSystemCalls().make_directory = real;
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(Names().size(), 2U) << "a place of its own";
+  close(locked);
 }
 
 // What a killed process leaves, as far as another can see: nobody holds its lock.
@@ -246,10 +297,10 @@ TEST_F(LocalOutputTest, KeepsWhatALivingProcessWritesTo) {
   const std::string path = LeaveBehind(".out.linchpin-living", 3600);
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY);
   ASSERT_EQ(flock(fd, LOCK_EX), 0);
-  EXPECT_TRUE(Create("out").ok());
+  ASSERT_TRUE((*Create("out"))->CreateFile("a", 1).ok());
   EXPECT_TRUE(fs::exists(path));
   close(fd);
-  EXPECT_TRUE(Create("out").ok());
+  ASSERT_TRUE((*Create("out"))->CreateFile("a", 1).ok());
   EXPECT_FALSE(fs::exists(path));
 }
 
