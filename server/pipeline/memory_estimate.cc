@@ -182,7 +182,9 @@ absl::StatusOr<WorkingSet> FitMemory(const Checkpoint& checkpoint, int threads,
 
 absl::StatusOr<SourceSurvey> SurveySource(const Storage& storage, std::string_view source,
                                           int threads, const TokenLoad& load) {
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
+  ASSIGN_OR_RETURN(Checkpoint opened, Checkpoint::Open(storage, source));
+  auto held = std::make_shared<const Checkpoint>(std::move(opened));
+  const Checkpoint& checkpoint = *held;
   ASSIGN_OR_RETURN(const WorkingSet set, FitMemory(checkpoint, threads, load));
   ASSIGN_OR_RETURN(std::string fingerprint, FingerprintOf(checkpoint));
   SourceSurvey survey{.memory_bytes = EstimateMemory(checkpoint, set, load),
@@ -190,6 +192,7 @@ absl::StatusOr<SourceSurvey> SurveySource(const Storage& storage, std::string_vi
                       .source_bytes = checkpoint.total_bytes(),
                       .fingerprint = std::move(fingerprint)};
   for (const Shard& shard : checkpoint.shards()) survey.shards.push_back(shard.name);
+  survey.checkpoint = std::move(held);
   return survey;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,6 +66,8 @@ struct SourceSurvey {
   uint64_t source_bytes = 0;        // of all tensors, as stored
   std::string fingerprint;          // FingerprintOf
   std::vector<std::string> shards;  // the files of weights, as a plan's rows number them
+  // As it was opened, so that a job need not open it again; or null.
+  std::shared_ptr<const Checkpoint> checkpoint = nullptr;
 };
 
 // The errors of Checkpoint::Open and FitMemory.

@@ -39,7 +39,7 @@ absl::StatusOr<ArtifactRecord> WriteRest(const OpenShardJob& open,
   record.kept = KeptOf(open.plan, parts);
   SideFiles side(output);
   RETURN_IF_ERROR(
-      WriteSideFiles(open.checkpoint, open.plan, IndexOf(open), context, side, record.notes));
+      WriteSideFiles(open.checkpoint(), open.plan, IndexOf(open), context, side, record.notes));
   if (open.plan.options.preserve == Preserve::kLora) {
     RETURN_IF_ERROR(WriteAdapter(open.plan, nullptr, record.kept, side));
   }
@@ -124,8 +124,8 @@ absl::StatusOr<CompressResult> FinishedBefore(const Storage& storage, const Shar
   ASSIGN_OR_RETURN(std::string text, ReadText(storage, path, kMaxManifestBytes));
   ASSIGN_OR_RETURN(const ManifestClaims claims, ReadManifestClaims(path, text));
   ASSIGN_OR_RETURN(const Json manifest, ParseJson(path, text, Reason::kConfigInvalid));
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, job.source));
-  if (!IsOf(job, checkpoint, manifest)) {
+  ASSIGN_OR_RETURN(const auto source, SourceOf(storage, job));
+  if (!IsOf(job, *source, manifest)) {
     return Error(Reason::kSourceNotFound, path, "it is of another job");
   }
   CompressResult result{.kept = claims.kept};
@@ -135,6 +135,8 @@ absl::StatusOr<CompressResult> FinishedBefore(const Storage& storage, const Shar
     result.bytes_in = output["bytes_in"].get<uint64_t>();
     result.bytes_out = output["bytes_out"].get<uint64_t>();
   }
+  // It may have been killed before all was removed.
+  RemoveParts(storage, job, static_cast<int>(source->shards().size()));
   result.manifest_sha256 = Sha256Hex(text);
   result.manifest = std::move(text);
   return result;
@@ -147,7 +149,7 @@ absl::StatusOr<CompressResult> Finalize(const Storage& storage, const ShardJob& 
   ASSIGN_OR_RETURN(const std::vector<FinishedShard> parts,
                    ReadParts(storage, job, open.shards(), context));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source,
-                   SourceFiles(open.checkpoint, parts, context));
+                   SourceFiles(open.checkpoint(), parts, context));
   RETURN_IF_ERROR(TakeParts(storage, job, parts, *output, context));
   ASSIGN_OR_RETURN(const ArtifactRecord artifact, WriteRest(open, parts, *output, context));
   std::string manifest = SerializeManifest(ManifestOf(open, job, parts, source, artifact));

@@ -24,17 +24,17 @@ absl::StatusOr<std::string> SamplesOf(const ShardFiles::File& file) {
 absl::StatusOr<ShardResult> WriteShard(const OpenShardJob& open, const ShardJob& job, int index,
                                        OutputDirectory& output, const RunContext& context) {
   BackgroundDigest source(context, [&](const RunContext& silent) {
-    return DigestShard(open.checkpoint, index, silent);
+    return DigestShard(open.checkpoint(), index, silent);
   });
   const Plan part = open.PartOf(index);
   ASSIGN_OR_RETURN(const ShardFiles files,
-                   ShardFiles::CreateShard(open.checkpoint, index, part, output));
+                   ShardFiles::CreateShard(open.checkpoint(), index, part, output));
   ASSIGN_OR_RETURN(ArtifactRecord artifact,
-                   WriteWeights(open.checkpoint, part, files, output, context,
+                   WriteWeights(open.checkpoint(), part, files, output, context,
                                 open.measured ? &open.measured->importance : nullptr));
   ASSIGN_OR_RETURN(const std::string samples, SamplesOf(files.files().front()));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files, source.Take());
-  RETURN_IF_ERROR(open.checkpoint.CheckUnchanged());
+  RETURN_IF_ERROR(open.checkpoint().CheckUnchanged());
   const Detection none;
   Json manifest = BuildManifest({.source_name = source_files.front().name,
                                  .source_files = source_files,
@@ -57,7 +57,8 @@ absl::StatusOr<ShardResult> WriteShard(const OpenShardJob& open, const ShardJob&
 absl::StatusOr<PreparedJob> PrepareCompression(const Storage& storage, const ShardJob& job,
                                                const CompressOptions& options,
                                                const RunContext& context) {
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, job.source));
+  ASSIGN_OR_RETURN(const auto source, SourceOf(storage, job));
+  const Checkpoint& checkpoint = *source;
   RETURN_IF_ERROR(CheckParts(checkpoint, options.quantize));
   // What the options make impossible is refused before the long part.
   RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}).status());

@@ -10,10 +10,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "base/run_context.h"
+#include "checkpoint/checkpoint.h"
 #include "format/json.h"
 #include "pipeline/compress.h"
 #include "quantize/options.h"
@@ -29,6 +31,8 @@ struct ShardJob {
   QuantizeOptions quantize;
   std::string detection_json;     // as DetectionToJson makes it, compact or not
   std::string importance_sha256;  // as PreparedJob has it
+  // The source as it was opened to learn that the key is still its; or null.
+  std::shared_ptr<const Checkpoint> opened = nullptr;
 };
 
 // What a job's first call finds.

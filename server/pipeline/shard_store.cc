@@ -88,9 +88,17 @@ std::string ShardDirectory(const ShardJob& job, int index) {
   return JobDirectory(job, fmt::format("{:05}", index));
 }
 
+absl::StatusOr<std::shared_ptr<const Checkpoint>> SourceOf(const Storage& storage,
+                                                           const ShardJob& job) {
+  if (job.opened != nullptr) return job.opened;
+  ASSIGN_OR_RETURN(Checkpoint opened, Checkpoint::Open(storage, job.source));
+  return std::make_shared<const Checkpoint>(std::move(opened));
+}
+
 absl::StatusOr<OpenShardJob> OpenShardJob::Open(const Storage& storage, const ShardJob& job,
                                                 std::optional<int> index) {
-  ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(storage, job.source));
+  ASSIGN_OR_RETURN(std::shared_ptr<const Checkpoint> source, SourceOf(storage, job));
+  const Checkpoint& checkpoint = *source;
   RETURN_IF_ERROR(CheckParts(checkpoint, job.quantize));
   const int shards = static_cast<int>(checkpoint.shards().size());
   if (index && (*index < 0 || *index >= shards)) {
@@ -106,19 +114,19 @@ absl::StatusOr<OpenShardJob> OpenShardJob::Open(const Storage& storage, const Sh
   }
   ASSIGN_OR_RETURN(Plan plan, MakePlan(checkpoint, job.quantize, pinned,
                                        measured ? &measured->importance : nullptr));
-  return OpenShardJob{std::move(checkpoint), std::move(detection), std::move(measured),
+  return OpenShardJob{std::move(source), std::move(detection), std::move(measured),
                       std::move(plan)};
 }
 
 std::string OpenShardJob::OutputName(int index) const {
-  return checkpoint.has_index() ? checkpoint.shards()[index].name : "model.safetensors";
+  return source->has_index() ? source->shards()[index].name : "model.safetensors";
 }
 
 Plan OpenShardJob::PartOf(int index) const {
   Plan part = plan;
   std::erase_if(part.rows, [&](const PlanRow& row) { return row.source.shard != index; });
   std::erase_if(part.super_weights, [&](const PinnedWeight& weight) {
-    const auto tensor = checkpoint.Find(weight.position.tensor);
+    const auto tensor = source->Find(weight.position.tensor);
     return !tensor.ok() || (*tensor)->shard != index;
   });
   return part;

@@ -1,6 +1,7 @@
 // What the calls of a job in parts find and leave in the store.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,9 +33,14 @@ Json At(const Json& json, const char* pointer);
 // What cannot be written in parts: FEATURE_UNSUPPORTED, saying why.
 absl::Status CheckParts(const Checkpoint& checkpoint, const QuantizeOptions& options);
 
+// The source of a job, opened unless the job has it open.  The errors of
+// Checkpoint::Open.
+absl::StatusOr<std::shared_ptr<const Checkpoint>> SourceOf(const Storage& storage,
+                                                           const ShardJob& job);
+
 // A job as every call sees it: source, detection, what was measured, plan.
 struct OpenShardJob {
-  Checkpoint checkpoint;
+  std::shared_ptr<const Checkpoint> source;
   Json detection;
   std::optional<ShardImportance> measured;
   Plan plan;
@@ -45,7 +51,8 @@ struct OpenShardJob {
   static absl::StatusOr<OpenShardJob> Open(const Storage& storage, const ShardJob& job,
                                            std::optional<int> index);
 
-  int shards() const { return static_cast<int>(checkpoint.shards().size()); }
+  const Checkpoint& checkpoint() const { return *source; }
+  int shards() const { return static_cast<int>(source->shards().size()); }
   // The name of a shard's file in the output.
   std::string OutputName(int index) const;
   // The plan's rows and super weights of one shard.

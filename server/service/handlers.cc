@@ -159,10 +159,10 @@ absl::StatusOr<v1::CompressModelResponse> Handle(const v1::CompressModelRequest&
   RETURN_IF_ERROR(MayReadDonor(options.quantize, run));
   options.overwrite = request.overwrite();
   options.max_memory = request.max_memory_bytes();
-  ASSIGN_OR_RETURN(const SourceSurvey survey,
-                   Survey(request.source(), LoadWithin(options, run), run, request.detection(),
-                          request.quantization()));
+  ASSIGN_OR_RETURN(SourceSurvey survey, Survey(request.source(), LoadWithin(options, run), run,
+                                               request.detection(), request.quantization()));
   RETURN_IF_ERROR(run.Reserve(survey.memory_bytes));
+  survey.checkpoint.reset();  // its files need not be open twice
   options.key = run.key();
   RunContext context = run.Context();
   context.threads = survey.set.threads;

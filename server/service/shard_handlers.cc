@@ -1,5 +1,6 @@
 // The calls of a compression in parts.
 #include <string>
+#include <utility>
 
 #include "base/status.h"
 #include "service/conversion.h"
@@ -21,12 +22,15 @@ absl::StatusOr<ShardJob> BeginPart(const v1::CompressionJob& job, const TokenLoa
                 .detection_json = job.detection_json(),
                 .importance_sha256 = job.importance_sha256()};
   ASSIGN_OR_RETURN(part.quantize, FromProto(job.quantization()));
-  RETURN_IF_ERROR(ReserveFor(job.source(), load, run, job.detection(), job.quantization()));
+  ASSIGN_OR_RETURN(SourceSurvey survey,
+                   Survey(job.source(), load, run, job.detection(), job.quantization()));
+  RETURN_IF_ERROR(run.Reserve(survey.memory_bytes));
   if (run.key() != job.job_key()) {
     return Error(Reason::kSourceChanged, "job.job_key",
                  "source, options or version are not those of the job that was planned",
                  "plan the job again");
   }
+  part.opened = std::move(survey.checkpoint);
   // What the job keeps stands beside the destination.
   RETURN_IF_ERROR(MayWrite("job.destination", ShardDirectory(part, 0), run));
   return part;

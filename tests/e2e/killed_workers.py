@@ -131,7 +131,7 @@ def compress_in_parts(place, model, whole, workers, wait, *options):
                             str(workers), "--json").json
         until_done(linchpin, "finalize", "--plan", place / "job.json")
         cpu = 0 if wait else killed.cpu_seconds()
-    left = sorted(path.name for path in place.iterdir() if ".shard-" in path.name)
+    left = sorted(path.name for path in place.iterdir() if ".shard-" in path.name or path.name[0] == ".")
     return Run(counts["done"], counts["skipped"], killed.kills, cpu,
                digests(place / "out") == digests(whole), left)
 

@@ -153,6 +153,21 @@ TEST_F(ShardJobTest, AFinishedJobIsFinishedForWhoAsksAgain) {
   EXPECT_EQ(Content(storage_, "/parts"), before);
 }
 
+// As a call leaves it that was killed after its commit.
+TEST_F(ShardJobTest, WhoAsksAgainRemovesWhatWasNotRemoved) {
+  CompressAll();
+  std::map<std::string, std::string> parts;
+  for (const std::string& name : Left()) parts[name] = ToText(storage_.Get("/" + name));
+  ASSERT_TRUE(FinalizeCompression(storage_, job_, false, {}).ok());
+  for (const auto& [name, text] : parts) {
+    if (!name.starts_with("parts.shard-aaaaaaaaaaaa-00001"))
+      storage_.Put("/" + name, ToBytes(text));
+  }
+  EXPECT_FALSE(Left().empty());
+  EXPECT_TRUE(FinalizeCompression(storage_, job_, true, {}).ok());
+  EXPECT_EQ(Left(), std::vector<std::string>());
+}
+
 TEST_F(ShardJobTest, AnotherOutputAtTheDestinationIsNotTheJobs) {
   Prepare({.scale = ScaleRule::kMse});
   CompressAll();
