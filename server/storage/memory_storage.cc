@@ -1,9 +1,6 @@
 #include "storage/memory_storage.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -12,29 +9,6 @@
 #include "storage/relative_name.h"
 
 namespace linchpin {
-namespace {
-
-constexpr size_t kMapped = size_t{4} << 20;  // from this size on
-
-}  // namespace
-
-ZeroedBytes::ZeroedBytes(size_t size) : capacity_(size), size_(size) {
-  void* memory = capacity_ < kMapped ? std::calloc(std::max<size_t>(capacity_, 1), 1)
-                                     : mmap(nullptr, capacity_, PROT_READ | PROT_WRITE,
-                                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == nullptr || memory == MAP_FAILED) throw std::bad_alloc();
-  // A fault for every 2 MiB and not for every 4 KiB, where the system does that.
-  if (capacity_ >= kMapped) madvise(memory, capacity_, MADV_HUGEPAGE);
-  data_ = static_cast<std::byte*>(memory);
-}
-
-ZeroedBytes::~ZeroedBytes() {
-  if (capacity_ < kMapped) {
-    std::free(data_);
-  } else {
-    munmap(data_, capacity_);
-  }
-}
 
 // Shared with the outputs, which may outlive a moved storage.
 struct MemoryStorage::Files {
@@ -83,6 +57,7 @@ class MemoryWritableFile : public WritableFile {
 
   absl::Status WriteAt(uint64_t offset, absl::Span<const std::byte> bytes) override {
     RETURN_IF_ERROR(CheckRange(offset, bytes.size()));
+    bytes_->Written(offset + bytes.size());
     if (!bytes.empty()) std::memcpy(bytes_->data() + offset, bytes.data(), bytes.size());
     return absl::OkStatus();
   }

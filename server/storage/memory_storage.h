@@ -1,8 +1,6 @@
 // Storage in memory: for artifacts that arrive and leave as bytes, and for tests.
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -10,35 +8,9 @@
 #include <vector>
 
 #include "storage/storage.h"
+#include "storage/zeroed_bytes.h"
 
 namespace linchpin {
-
-// Bytes that begin as zeros and take memory only where they were touched, so that
-// a file that is announced costs what has arrived of it.  Large ones go back to
-// the system with the last owner.
-class ZeroedBytes {
- public:
-  // std::bad_alloc where there is no such room.
-  explicit ZeroedBytes(size_t size);
-  ~ZeroedBytes();
-  ZeroedBytes(const ZeroedBytes&) = delete;
-  ZeroedBytes& operator=(const ZeroedBytes&) = delete;
-
-  std::byte* data() { return data_; }
-  const std::byte* data() const { return data_; }
-  size_t size() const { return size_; }
-  std::byte& operator[](size_t i) { return data_[i]; }
-  std::byte operator[](size_t i) const { return data_[i]; }
-  void Shrink(size_t size) { size_ = std::min(size, size_); }
-  friend bool operator==(const ZeroedBytes& a, const ZeroedBytes& b) {
-    return std::equal(a.data_, a.data_ + a.size_, b.data_, b.data_ + b.size_);
-  }
-
- private:
-  const size_t capacity_;
-  size_t size_;
-  std::byte* data_;
-};
 
 // Paths are plain keys; a directory exists where a key lies below it.  Bytes
 // handed in or out must not be resized while a file is open on them.
