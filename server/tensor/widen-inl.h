@@ -37,12 +37,16 @@ struct LoadBF16 {
   }
 };
 
-// In integers and one exact subtraction, as some targets have no instruction
-// for it and the emulations differ at the edges.
+// Exact either way: by the instruction that x86 has since AVX2 (F16C), else in integers
+// and one exact subtraction, as emulations differ at the edges.
 struct LoadF16 {
   using Raw = uint16_t;
   template <class D>
   HWY_INLINE hn::VFromD<D> operator()(D d, const uint16_t* from) const {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+    const hn::Rebind<hwy::float16_t, D> df16;
+    return hn::PromoteTo(d, hn::LoadU(df16, reinterpret_cast<const hwy::float16_t*>(from)));
+#else
     const hn::RebindToUnsigned<D> du32;
     const hn::RebindToSigned<D> di32;
     const hn::Rebind<uint16_t, D> du16;
@@ -61,6 +65,7 @@ struct LoadF16 {
     const auto is_subnormal = hn::Lt(hn::BitCast(di32, magnitude), hn::Set(di32, 1 << 23));
     const auto value = hn::IfThenElse(hn::RebindMask(d, is_subnormal), subnormal, normal);
     return hn::Or(value, hn::BitCast(d, sign));
+#endif
   }
 };
 
