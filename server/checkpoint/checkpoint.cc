@@ -8,12 +8,10 @@
 #include "base/status.h"
 #include "checkpoint/checkpoint_files.h"
 #include "checkpoint/tokenizer.h"
-#include "checkpoint/weight_scales.h"
 #include "fmt/format.h"
 #include "format/json.h"
 #include "format/shard_index.h"
 #include "tensor/float16.h"
-#include "tensor/float8.h"
 
 namespace linchpin {
 namespace {
@@ -81,7 +79,7 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const Storage& storage, std::string_
   for (const std::string& name : shard_names) RETURN_IF_ERROR(checkpoint.AddShard(name));
   if (files.has_index) RETURN_IF_ERROR(checkpoint.CheckIndex(index_path, index));
   checkpoint.AddAliases(tied);
-  RETURN_IF_ERROR(checkpoint.AddScales());
+  RETURN_IF_ERROR(checkpoint.AddScales(DType::kF8E4M3));
   return checkpoint;
 }
 
@@ -141,26 +139,6 @@ void Checkpoint::AddAliases(bool tied) {
   if (!tied) return;
   add("lm_head.weight", "model.embed_tokens.weight");
   add("model.embed_tokens.weight", "lm_head.weight");
-}
-
-absl::Status Checkpoint::AddScales() {
-  for (StoredTensor& tensor : tensors_) {
-    if (tensor.info.dtype != DType::kF8E4M3) continue;
-    for (const std::string_view suffix : kScaleSuffixes) {
-      const auto scales = by_name_.find(fmt::format("{}{}", tensor.info.name, suffix));
-      if (scales == by_name_.end()) continue;
-      const TensorInfo& info = tensors_[scales->second].info;
-      if (!IsFloatWeight(info.dtype) || !GridOf(tensor.info.shape, info.shape)) {
-        return Error(Reason::kTensorShapeInvalid, Where(tensors_[scales->second]),
-                     fmt::format("{} {} are no scales of a weight {}", NameOf(info.dtype),
-                                 ShapeText(info.shape), ShapeText(tensor.info.shape)),
-                     "one, one per row, or one per 128 x 128 block can be read");
-      }
-      tensor.scales = scales->second;
-      break;
-    }
-  }
-  return absl::OkStatus();
 }
 
 uint64_t Checkpoint::total_bytes() const {
@@ -240,7 +218,7 @@ absl::Status Checkpoint::ReadRows(const StoredTensor& tensor, int64_t first, int
     };
     return ReadEncodedRows(tensor, first, count, read, out);
   }
-  if (tensor.scales) return ReadScaledRows(tensor, first, columns, out);
+  if (tensor.scales) return ReadCodedRows(tensor, first, columns, out);
   const DType dtype = tensor.info.dtype;
   const auto element = static_cast<size_t>(SizeOf(dtype));
   const uint64_t begin = static_cast<uint64_t>(first * columns) * element;
@@ -258,34 +236,6 @@ absl::Status Checkpoint::ReadRows(const StoredTensor& tensor, int64_t first, int
     WidenToFloat(dtype, bytes.data(), static_cast<int64_t>(next), out.data() + done);
     done += next;
   }
-  return absl::OkStatus();
-}
-
-absl::Status Checkpoint::ReadScaledRows(const StoredTensor& tensor, int64_t first, int64_t columns,
-                                        absl::Span<float> out) const {
-  if (out.empty()) return absl::OkStatus();
-  const StoredTensor& scales = tensors_[*tensor.scales];
-  const ScaleGrid grid = *GridOf(tensor.info.shape, scales.info.shape);
-  // A vector of scales is one per row, whatever its shape.
-  const bool listed = scales.info.shape.size() < 2;
-  const int64_t last = first + static_cast<int64_t>(out.size()) / columns - 1;
-  const int64_t above = first / grid.rows;
-  ASSIGN_OR_RETURN(Matrix values, listed ? ReadRows(scales, 0, 1)
-                                         : ReadRows(scales, above, last / grid.rows - above + 1));
-  if (listed) {
-    values.data.erase(values.data.begin(), values.data.begin() + above);
-    values.rows = static_cast<int64_t>(values.data.size());
-    values.columns = 1;
-  }
-  thread_local std::vector<std::byte> chunk(kReadChunk);
-  for (size_t done = 0; done < out.size();) {
-    const size_t next = std::min(kReadChunk, out.size() - done);
-    RETURN_IF_ERROR(ReadStoredBytes(tensor, static_cast<uint64_t>(first * columns) + done,
-                                    absl::MakeSpan(chunk.data(), next)));
-    WidenF8E4M3(chunk.data(), static_cast<int64_t>(next), out.data() + done);
-    done += next;
-  }
-  ApplyScales(grid, first, columns, values, out);
   return absl::OkStatus();
 }
 

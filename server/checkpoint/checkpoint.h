@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "checkpoint/compression_config.h"
 #include "checkpoint/stored_tensor.h"
 #include "format/safetensors.h"
 #include "format/shard_index.h"
@@ -43,6 +44,15 @@ class Checkpoint {
   // format/ for a malformed header, and of GgufTensors and GgufConfig for a
   // GGUF file.  `storage` must outlive the result.
   static absl::StatusOr<Checkpoint> Open(const Storage& storage, std::string_view path);
+
+  // From now on shows a compressed-tensors model as the dense one that consumers
+  // make of it in float32: codes of 4 or 8 bits times scales; what they unpack while
+  // they load, packed experts and where there are zero points, is rounded to the
+  // scales' dtype.
+  // Returns what its config said; a model that is not compressed stays as it is.
+  // TENSOR_SHAPE_INVALID for tensors that do not fit each other, and the errors of
+  // CompressionConfig::Parse.
+  absl::StatusOr<CompressionConfig> Unpack();
 
   const std::string& path() const { return path_; }
   // The text of config.json; for a GGUF file what it would say.
@@ -76,7 +86,8 @@ class Checkpoint {
                                absl::Span<std::byte> out) const;
   // Rows [first, first + count) of a matrix (or elements of a vector as one
   // row), decoded to float32.  DTYPE_UNSUPPORTED unless F32, F16, BF16 or
-  // F8_E4M3 with scales; TENSOR_SHAPE_INVALID for rows that it does not have.
+  // codes with scales (F8_E4M3; after Unpack others, too); TENSOR_SHAPE_INVALID for rows that it
+  // does not have.
   absl::StatusOr<Matrix> ReadRows(const StoredTensor& tensor, int64_t first, int64_t count) const;
   // The same into `out`, which holds exactly these rows.
   absl::Status ReadRows(const StoredTensor& tensor, int64_t first, int64_t count,
@@ -107,8 +118,13 @@ class Checkpoint {
   absl::StatusOr<int64_t> RowLength(const StoredTensor& tensor, int64_t first, int64_t count) const;
   // "directory/shard: tensor name", for errors.
   std::string Where(const StoredTensor& tensor) const;
-  absl::Status ReadScaledRows(const StoredTensor& tensor, int64_t first, int64_t columns,
-                              absl::Span<float> out) const;
+  // Rows of a weight that is stored as codes with scales.
+  absl::Status ReadCodedRows(const StoredTensor& tensor, int64_t first, int64_t columns,
+                             absl::Span<float> out) const;
+  absl::StatusOr<Matrix> ScalesOfRows(const StoredTensor& tensor, int64_t first,
+                                      int64_t count) const;
+  absl::Status SubtractZeroPoints(const StoredTensor& tensor, int64_t first, int64_t columns,
+                                  absl::Span<float> rows) const;
   static absl::StatusOr<Checkpoint> OpenGguf(const Storage& storage, std::string_view path);
   absl::Status AddGgufFile(const std::string& name, std::vector<GgufFile>& files,
                            GgufRopeFactors& factors);
@@ -116,7 +132,10 @@ class Checkpoint {
   absl::Status AddShard(const std::string& name);
   absl::Status CheckIndex(const std::string& path, const ShardIndex& index) const;
   void AddAliases(bool tied);
-  absl::Status AddScales();
+  absl::Status AddScales(DType dtype);
+  absl::Status UnpackTensor(size_t packed);
+  absl::StatusOr<std::vector<int64_t>> UnpackedShape(const StoredTensor& packed,
+                                                     std::string_view weight) const;
 
   const Storage* storage_ = nullptr;
   std::string path_;

@@ -44,6 +44,10 @@ int64_t StoredRow(int64_t row, int64_t rows_per_head) {
 }  // namespace
 
 uint64_t StoredSize(const StoredTensor& tensor) {
+  if (tensor.packed) {
+    const int64_t codes = ElementCount(tensor.info.shape).value_or(0);
+    return static_cast<uint64_t>(codes * tensor.packed->bits / 8);
+  }
   if (!tensor.encoding) return static_cast<uint64_t>(ByteSize(tensor.info).value_or(0));
   const GgufBlockType& type = *tensor.encoding->type;
   const int64_t elements = ElementCount(tensor.info.shape).value_or(0);

@@ -21,14 +21,26 @@ struct RowEncoding {
   float added = 0;  // to every value, in the file
 };
 
+// Codes that stand several to a little-endian 32-bit word, the first in its lowest
+// bits, each with 2^(bits - 1) added (compressed-tensors' pack-quantized).
+struct PackedCodes {
+  int bits = 4;  // 4 or 8
+  // Index of the zero points in Checkpoint::tensors(): packed alike, but along the
+  // rows, [rows / codes per word, groups].
+  std::optional<size_t> zero_points = std::nullopt;
+  bool rounded = false;  // to the scales' dtype
+};
+
 struct StoredTensor {
-  // Of an encoded tensor the dtype is F32: what its rows are read as.
+  // Of an encoded or packed tensor the dtype is F32: what its rows are read as.
   TensorInfo info;
   int shard = 0;                                       // index into Checkpoint::shards()
   uint64_t begin = 0;                                  // absolute offset in that file
   std::optional<RowEncoding> encoding = std::nullopt;  // none: the bytes are as `info` says
-  // Of an 8-bit weight: index of its scales in Checkpoint::tensors().
+  // Of a weight that is stored as codes: index of its scales in Checkpoint::tensors().
   std::optional<size_t> scales = std::nullopt;
+  // Of one with scales; none: a code to each element, of the dtype in `info`.
+  std::optional<PackedCodes> packed = std::nullopt;
 };
 
 // Bytes that the tensor takes in its file.

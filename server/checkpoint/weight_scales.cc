@@ -1,5 +1,7 @@
 #include "checkpoint/weight_scales.h"
 
+#include <algorithm>
+
 #include "tensor/tensor_info.h"
 
 namespace linchpin {
@@ -16,7 +18,9 @@ std::optional<ScaleGrid> GridOf(const std::vector<int64_t>& weight,
   if (weight.size() != 2 || scales.size() > 2) return std::nullopt;
   if (ElementCount(scales) == 1) return ScaleGrid{weight[0], weight[1]};
   const int64_t columns = scales.size() == 2 ? scales[1] : 1;
-  if (scales[0] == weight[0] && columns == 1) return ScaleGrid{1, weight[1]};
+  if (scales[0] == weight[0] && columns > 0 && weight[1] % columns == 0) {
+    return ScaleGrid{1, weight[1] / columns};
+  }
   if (scales[0] == Blocks(weight[0]) && columns == Blocks(weight[1])) {
     return ScaleGrid{kBlock, kBlock};
   }
@@ -26,9 +30,14 @@ std::optional<ScaleGrid> GridOf(const std::vector<int64_t>& weight,
 void ApplyScales(const ScaleGrid& grid, int64_t first, int64_t columns, const Matrix& scales,
                  absl::Span<float> rows) {
   const int64_t above = first / grid.rows;
-  for (int64_t at = 0; at < static_cast<int64_t>(rows.size()); ++at) {
-    const int64_t row = (first + at / columns) / grid.rows - above;
-    rows[static_cast<size_t>(at)] *= scales.View().At(row, at % columns / grid.columns);
+  for (int64_t begin = 0; begin < static_cast<int64_t>(rows.size()); begin += columns) {
+    const int64_t row = (first + begin / columns) / grid.rows - above;
+    for (int64_t column = 0; column < columns; column += grid.columns) {
+      const float scale = scales.View().At(row, column / grid.columns);
+      const int64_t count = std::min(grid.columns, columns - column);
+      float* const values = &rows[static_cast<size_t>(begin + column)];
+      for (int64_t i = 0; i < count; ++i) values[i] *= scale;
+    }
   }
 }
 

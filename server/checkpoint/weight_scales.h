@@ -1,5 +1,5 @@
-// The scales of weights that are stored in eight bits: one for the whole
-// tensor, for each output channel, or for each block of 128 x 128 elements.
+// The scales of weights that are stored as codes: one for the whole tensor, for
+// each output channel or group of one, or for each block of 128 x 128 elements.
 //
 // They are a tensor of their own beside the weight: "weight_scale" where
 // compressed-tensors wrote it, "weight_scale_inv" where DeepSeek's and Qwen's

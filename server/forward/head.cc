@@ -17,6 +17,7 @@ namespace linchpin {
 struct Head::Weights {
   const Checkpoint* checkpoint = nullptr;
   const StoredTensor* output = nullptr;
+  const LinearLens* lens = nullptr;  // or null
   Norm norm;
   at::Tensor bias;  // [vocab], or undefined
   double softcap = 0;
@@ -24,8 +25,15 @@ struct Head::Weights {
   int64_t vocab() const { return output->info.shape[0]; }
   int64_t hidden() const { return output->info.shape[1]; }
   at::Tensor Normed(const Matrix& hidden) const {
-    return norm(at::from_blob(const_cast<float*>(hidden.data.data()), {hidden.rows, hidden.columns},
-                              at::kFloat));
+    at::Tensor normed = norm(at::from_blob(const_cast<float*>(hidden.data.data()),
+                                           {hidden.rows, hidden.columns}, at::kFloat));
+    if (lens == nullptr || !lens->changes_inputs()) return normed;
+    normed = normed.contiguous();
+    auto* const values = normed.data_ptr<float>();
+    const std::string_view weight[] = {output->info.name};
+    lens->ChangeInput({-1, LinearInput::kHead, weight, {values, hidden.rows, hidden.columns}},
+                      {values, hidden.data.size()});
+    return normed;
   }
   // Of `count` rows from `first`, which stay in `memory`.
   absl::StatusOr<VocabularySlab> Slab(int64_t first, int64_t count, at::Tensor& memory) const {
@@ -107,6 +115,7 @@ int64_t Head::vocab() const { return weights_->vocab(); }
 absl::StatusOr<Head> ForwardPass::LoadHead() const {
   auto weights = std::make_unique<Head::Weights>();
   weights->checkpoint = checkpoint_;
+  weights->lens = lens_;
   weights->softcap = config_->output_softcap;
   const LinearTensors output = tensors_->Output();
   ASSIGN_OR_RETURN(weights->output, checkpoint_->Find(output.weight.name));

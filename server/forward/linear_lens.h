@@ -21,12 +21,13 @@ enum class LinearInput {
   kMixed,      // the values that attention mixed: of the output projection
   kMlp,        // the residual stream, normed: of gate and up
   kDown,       // what gate and up made of it
+  kHead,       // the residual stream after all layers, normed: of the output head
 };
 
 // What goes into linear layers that share their input, for some tokens of one
 // sequence: an expert's see the tokens that are routed to it.  Valid during the call only.
 struct LinearInputView {
-  int layer = 0;
+  int layer = 0;  // -1 of the output head
   LinearInput kind = LinearInput::kAttention;
   absl::Span<const std::string_view> weights;  // their names
   MatrixView input;                            // [tokens, channels]
@@ -44,7 +45,8 @@ class SeenWeight {
   virtual absl::Status Read(int64_t first, absl::Span<float> out) const = 0;
 };
 
-// Thread-safe.  Embeddings, output head, routers, norms and biases are not seen through it.
+// Thread-safe.  Embeddings, output head, routers, norms and biases are not seen
+// through it; what goes into the output head is.
 class LinearLens {
  public:
   virtual ~LinearLens() = default;

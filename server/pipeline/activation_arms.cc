@@ -6,19 +6,11 @@
 #include <utility>
 
 #include "base/status.h"
+#include "pipeline/consumer_lens.h"
 #include "pipeline/smoothing.h"
 
 namespace linchpin {
 namespace {
-
-// A token's activations as 8-bit codes give them back.
-void RoundToken(absl::Span<float> values) {
-  float largest = 0;
-  for (const float x : values) largest = std::max(largest, std::fabs(x));
-  const float scale = largest / 127.5F;
-  if (!(scale > 0)) return;
-  for (float& x : values) x = std::clamp(std::nearbyint(x / scale), -128.0F, 127.0F) * scale;
-}
 
 // The lower of the two middle elements, as torch.median takes it.
 float Median(absl::Span<const float> values) {
@@ -90,7 +82,7 @@ void EightBitLens::ChangeInput(const LinearInputView& view, absl::Span<float> va
   const float median = kept.empty() ? 0 : Median(values);
   for (const auto& [at, value] : kept) values[at] = median;
   for (size_t first = 0; first < values.size(); first += channels) {
-    RoundToken(values.subspan(first, channels));
+    RoundToken(TokenRounding::kInt8, values.subspan(first, channels));
   }
   for (const auto& [at, value] : kept) values[at] = value;
 }

@@ -12,20 +12,27 @@
 #include "checkpoint/model_config.h"
 #include "fmt/format.h"
 #include "pipeline/activation_arms.h"
+#include "pipeline/consumer_lens.h"
 #include "pipeline/detect.h"
 #include "pipeline/measurement.h"
 
 namespace linchpin {
 namespace {
 
-absl::StatusOr<Model> OpenModel(const Storage& storage, std::string_view source) {
+// What consumers round that is not measured is noted.
+absl::StatusOr<Model> OpenModel(const Storage& storage, std::string_view source,
+                                Evaluation& result) {
   ASSIGN_OR_RETURN(Checkpoint opened, Checkpoint::Open(storage, source));
+  ASSIGN_OR_RETURN(const CompressionConfig compression, opened.Unpack());
+  if (!compression.note().empty()) result.notes.push_back(compression.note());
   auto checkpoint = std::make_unique<const Checkpoint>(std::move(opened));
+  ASSIGN_OR_RETURN(std::unique_ptr<const LinearLens> lens,
+                   ConsumerLens::Of(*checkpoint, compression));
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", checkpoint->config_text()));
-  ASSIGN_OR_RETURN(ForwardPass pass, ForwardPass::Open(*checkpoint, config));
+  ASSIGN_OR_RETURN(ForwardPass pass, ForwardPass::Open(*checkpoint, config, lens.get()));
   ASSIGN_OR_RETURN(Head head, pass.LoadHead());
-  return Model{std::move(checkpoint), std::move(pass), std::move(head)};
+  return Model{std::move(checkpoint), std::move(lens), std::move(pass), std::move(head)};
 }
 
 absl::Status CheckVocabularies(const Model& own, const Model& other) {
@@ -102,13 +109,13 @@ absl::StatusOr<Evaluation> Evaluate(const Storage& storage, std::string_view sou
                                     const EvaluateRequest& request, const RunContext& context) {
   const AnalysisOptions& analyses = request.analyses;
   RETURN_IF_ERROR(CheckOptions(analyses));
-  ASSIGN_OR_RETURN(const Model own, OpenModel(storage, source));
+  Evaluation result;
+  ASSIGN_OR_RETURN(const Model own, OpenModel(storage, source, result));
   std::optional<Model> against;
   if (!request.against.empty()) {
-    ASSIGN_OR_RETURN(against, OpenModel(storage, request.against));
+    ASSIGN_OR_RETURN(against, OpenModel(storage, request.against, result));
     RETURN_IF_ERROR(CheckVocabularies(own, *against));
   }
-  Evaluation result;
   ASSIGN_OR_RETURN(const std::vector<TokenWindow> windows, WindowsOf(own, request, result));
   Preparation prepared;
   if (analyses.any()) {

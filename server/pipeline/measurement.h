@@ -18,7 +18,9 @@
 namespace linchpin {
 
 struct Model {
-  std::unique_ptr<const Checkpoint> checkpoint;  // the pass points to it
+  // The pass points to both.
+  std::unique_ptr<const Checkpoint> checkpoint;
+  std::unique_ptr<const LinearLens> lens;  // null: the model is as it is stored
   ForwardPass pass;
   Head head;
 };

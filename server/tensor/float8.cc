@@ -1,5 +1,6 @@
 #include "tensor/float8.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -29,6 +30,16 @@ const std::array<float, 256>& Values() {
 }  // namespace
 
 float FromF8E4M3(uint8_t bits) { return Values()[bits]; }
+
+float RoundToF8E4M3(float value) {
+  constexpr float kLargest = 448;
+  constexpr int kSmallestExponent = -6;
+  const float clamped = std::clamp(value, -kLargest, kLargest);
+  int exponent = 0;
+  std::frexp(clamped, &exponent);  // of a fraction from a half up
+  const float step = std::ldexp(1.0F, std::max(exponent - 1, kSmallestExponent) - 3);
+  return std::nearbyint(clamped / step) * step;
+}
 
 void WidenF8E4M3(const std::byte* source, int64_t count, float* out) {
   const std::array<float, 256>& values = Values();

@@ -10,6 +10,8 @@
 namespace linchpin {
 
 float FromF8E4M3(uint8_t bits);
+// The nearest number that it has, ties to the even code; beyond 448, its largest, that.
+float RoundToF8E4M3(float value);
 
 // Widens `count` elements at `source`.
 void WidenF8E4M3(const std::byte* source, int64_t count, float* out);

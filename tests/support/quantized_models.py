@@ -1,5 +1,6 @@
 """Reads compressed-tensors models by this file's own code, and runs them in transformers."""
 
+import json
 import os
 import shutil
 
@@ -55,13 +56,55 @@ def dense(source, compressed, out):
     return out
 
 
-def loss_in_transformers(directory, ids, unpack):
+def load_in_transformers(directory, unpack):
+    """In float32, every tensor used and none missing."""
     options = {"quantization_config": CompressedTensorsConfig(dequantize=True)} if unpack else {}
     model, info = AutoModelForCausalLM.from_pretrained(
         directory, dtype=torch.float32, output_loading_info=True, **options)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         assert not info.get(kind), (kind, info[kind])
+    return model.eval()
+
+
+def loss_of(model, ids):
     tokens = torch.tensor([ids])
     with torch.no_grad():
-        logits = model.eval()(tokens, use_cache=False).logits[0, :-1]
+        logits = model(tokens, use_cache=False).logits[0, :-1]
     return torch.nn.functional.cross_entropy(logits, tokens[0, 1:]).item()
+
+
+def loss_in_transformers(directory, ids, unpack):
+    return loss_of(load_in_transformers(directory, unpack), ids)
+
+
+def losses_nearby(model, ids, count=8):
+    """Of embeddings that differ by a millionth: as another order of additions would have it."""
+    generator = torch.Generator().manual_seed(7)
+
+    def shake(_module, _inputs, embedded):
+        return embedded * (1 + 1e-6 * torch.randn(embedded.shape, generator=generator))
+
+    hook = model.get_input_embeddings().register_forward_hook(shake)
+    losses = [loss_of(model, ids) for _ in range(count)]
+    hook.remove()
+    return losses
+
+
+def check_loss(directory, ids, ours, unpack=False):
+    """`ours` is the loss in transformers within 1e-3.
+
+    Where activations are rounded a code that flips flips others, and in some models the consumer's
+    own loss moves by more than that with the order of additions (SmolLM2: by 0.04).  Then ours must
+    lie among its losses, no further out than half of what they span."""
+    model = load_in_transformers(directory, unpack)
+    theirs = loss_of(model, ids)
+    print(f"ours {ours:.5f}, transformers {theirs:.5f}")
+    if abs(theirs - ours) <= 1e-3:
+        return
+    groups = json.loads((directory / "config.json").read_text())["quantization_config"][
+        "config_groups"]
+    rounds = any(group["input_activations"] for group in groups.values())
+    assert rounds and not unpack, (ours, theirs)
+    losses = [theirs, *losses_nearby(model, ids)]
+    slack = (max(losses) - min(losses)) / 2
+    assert min(losses) - slack <= ours <= max(losses) + slack, (ours, losses)

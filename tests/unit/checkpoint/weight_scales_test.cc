@@ -20,6 +20,7 @@ TEST(WeightScalesTest, TheirShapeSaysWhatSharesOne) {
   EXPECT_EQ(Grid({300, 200}, {1, 1}), Pair(300, 200));
   EXPECT_EQ(Grid({300, 200}, {300}), Pair(1, 200));
   EXPECT_EQ(Grid({300, 200}, {300, 1}), Pair(1, 200));
+  EXPECT_EQ(Grid({300, 200}, {300, 4}), Pair(1, 50));
   EXPECT_EQ(Grid({300, 200}, {3, 2}), Pair(128, 128));
   EXPECT_EQ(Grid({300, 100}, {3, 1}), Pair(128, 128));
 }
@@ -27,7 +28,7 @@ TEST(WeightScalesTest, TheirShapeSaysWhatSharesOne) {
 TEST(WeightScalesTest, OtherShapesAreRefused) {
   EXPECT_EQ(Grid({300, 200}, {2, 2}).first, 0);
   EXPECT_EQ(Grid({300, 200}, {200}).first, 0);
-  EXPECT_EQ(Grid({300, 200}, {300, 2}).first, 0);
+  EXPECT_EQ(Grid({300, 200}, {300, 3}).first, 0);
   EXPECT_EQ(Grid({300, 200}, {3, 2, 1}).first, 0);
   EXPECT_EQ(Grid({300}, {1}).first, 0);
 }

@@ -30,6 +30,21 @@ TEST(Float8Test, GrowsWithItsBitsAndIsOddInItsSign) {
   }
 }
 
+TEST(Float8Test, RoundsToTheNearestOfItsNumbersAndTiesToEven) {
+  for (int bits = 0; bits < 0x7e; ++bits) {
+    const float below = FromF8E4M3(static_cast<uint8_t>(bits));
+    const float above = FromF8E4M3(static_cast<uint8_t>(bits + 1));
+    const float middle = (below + above) / 2;  // exact
+    EXPECT_EQ(RoundToF8E4M3(below), below);
+    EXPECT_EQ(RoundToF8E4M3(middle), bits % 2 == 0 ? below : above) << bits;
+    EXPECT_EQ(RoundToF8E4M3(std::nextafter(middle, 0.0F)), below) << bits;
+    EXPECT_EQ(RoundToF8E4M3(-std::nextafter(middle, 1000.0F)), -above) << bits;
+  }
+  EXPECT_EQ(RoundToF8E4M3(448), 448);
+  EXPECT_EQ(RoundToF8E4M3(1e30F), 448);
+  EXPECT_EQ(RoundToF8E4M3(-449), -448);
+}
+
 TEST(Float8Test, WidensInOrder) {
   const std::array<std::byte, 3> bytes = {std::byte{0x38}, std::byte{0xb8}, std::byte{0x40}};
   std::array<float, 3> values;
