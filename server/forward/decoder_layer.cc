@@ -48,7 +48,8 @@ absl::Status NotFinite(const Checkpoint& checkpoint, const std::vector<ExpectedT
     ASSIGN_OR_RETURN(const bool finite, IsFinite(checkpoint, tensor));
     if (finite) continue;
     return Error(Reason::kNotFinite, fmt::format("layer {}, {}", layer, tensor.name),
-                 "it holds a NaN or an infinite value", "fetch the checkpoint again");
+                 "it holds a NaN or an infinite value",
+                 "fetch the checkpoint again; compress keeps it with --detection off and --ignore");
   }
   return Error(Reason::kNotFinite, fmt::format("layer {}", layer),
                "its output is not finite though its weights are: its activations overflow",

@@ -152,3 +152,38 @@ def test_what_is_not_finite_is_named_or_kept_as_asked(value, sources, linchpin, 
     linchpin("compress", source, tmp_path / "out", "--ignore", "vision.projector")
     written = load_file(tmp_path / "out/model.safetensors")["vision.projector.weight"]
     assert torch.equal(written.nan_to_num(7), extra.nan_to_num(7))
+
+
+@pytest.mark.parametrize("output_format", ["compressed-tensors", "dense"])
+def test_a_layer_that_is_not_finite_is_kept_without_a_detection(output_format, sources, linchpin,
+                                                                tmp_path):
+    """The pass cannot go through it: what then, is what is said."""
+    source = tmp_path / "odd"
+    source.mkdir()
+    for path in sources["bf16"].iterdir():
+        (source / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(source / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    tensors[name][3, 5] = float("nan")
+    save_file(tensors, source / "model.safetensors", {"format": "pt"})
+    module = name.removesuffix(".weight")
+    options = ["--format", output_format, "--ignore", module, "--ignore",
+               "model.layers.0.mlp.gate_proj"]
+    for given, words in ((options, ["--detection off", "--ignore"]),
+                         (["--detection", "off"], ["[3, 5]", "--ignore"])):
+        refused = linchpin.run("compress", source, tmp_path / "out", *given)
+        assert refused.code == 42 and all(word in refused.error for word in [name, *words])
+        assert not (tmp_path / "out").exists()
+    linchpin("compress", source, tmp_path / "out", *options, "--detection", "off")
+    written = load_file(tmp_path / "out/model.safetensors")[name]
+    assert torch.equal(written.view(torch.int16), tensors[name].view(torch.int16))
+
+
+def test_weights_stored_by_inputs_are_refused_with_the_reason(linchpin, shared, tmp_path):
+    """gpt2's: transformers makes no Linear of them, which is all that compressed-tensors knows, and
+    groups would run across outputs."""
+    for options in ([], ["--format", "dense"], ["--detection", "off"]):
+        refused = linchpin.run("compress", shared / "oracles/families/gpt2", tmp_path / "out",
+                               *options)
+        assert refused.code == 42 and not (tmp_path / "out").exists()
+        assert "attn.c_attn.weight: stored [in, out]" in refused.error
