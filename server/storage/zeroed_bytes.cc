@@ -26,28 +26,32 @@ void* Map(size_t size) {
 // under a virtual machine its host, far more than to fill it.  Thread-safe.
 class KeptBlocks {
  public:
-  // `size` bytes, of which the beginning may be at hand; null where nothing is.
-  void* Take(size_t size) {
+  // `size` bytes, the first `touched` of which were at hand; null where nothing is.
+  void* Take(size_t size, size_t& touched) {
     const std::lock_guard lock(mutex_);
     if (blocks_.empty()) return nullptr;
     Block& last = blocks_.back();
     if (last.size > size) {  // a piece of it, from its end
       last.size -= size;
       total_ -= size;
+      touched = size;
       return last.data + last.size;
     }
     const Block block = last;
     blocks_.pop_back();
     total_ -= block.size;
     void* const grown = mremap(block.data, block.size, size, MREMAP_MAYMOVE);
+    touched = block.size;
     if (grown != MAP_FAILED) return grown;
+    touched = 0;
     munmap(block.data, block.size);
     return nullptr;
   }
 
-  // Takes `size` bytes back, of which those before `written` may not be zero.
-  void Give(std::byte* data, size_t size, size_t written) {
-    const size_t keep = Claim(std::min(size, HugePages(written)));
+  // Takes `size` bytes back, of which those before `written` and before `touched` have
+  // memory.
+  void Give(std::byte* data, size_t size, size_t written, size_t touched) {
+    const size_t keep = Claim(std::min(size, std::max(HugePages(written), touched)));
     if (keep < size) munmap(data + keep, size - keep);
     if (keep == 0) return;
     std::memset(data, 0, keep);
@@ -91,7 +95,7 @@ ZeroedBytes::ZeroedBytes(size_t size) : capacity_(size), size_(size) {
   if (capacity_ < kMapped) {
     memory = std::calloc(std::max<size_t>(capacity_, 1), 1);
   } else {
-    memory = TheKeptBlocks().Take(HugePages(capacity_));
+    memory = TheKeptBlocks().Take(HugePages(capacity_), touched_);
     if (memory == nullptr) memory = Map(HugePages(capacity_));
     // A fault for every 2 MiB and not for every 4 KiB, where the system does that.
     if (memory != nullptr) madvise(memory, HugePages(capacity_), MADV_HUGEPAGE);
@@ -104,7 +108,7 @@ ZeroedBytes::~ZeroedBytes() {
   if (capacity_ < kMapped) {
     std::free(data_);
   } else {
-    TheKeptBlocks().Give(data_, HugePages(capacity_), written_);
+    TheKeptBlocks().Give(data_, HugePages(capacity_), written_, touched_);
   }
 }
 

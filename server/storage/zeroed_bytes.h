@@ -40,6 +40,7 @@ class ZeroedBytes {
   const size_t capacity_;
   size_t size_;
   std::atomic<size_t> written_ = 0;
+  size_t touched_ = 0;  // at the beginning, by who had it before
   std::byte* data_;
 };
 

@@ -5,6 +5,7 @@
 
   small plan, refusal, health     p50 and p99 of one caller, in ms, on a gRPC channel from Python
   tiny model                      compressions and detections per second, one and two callers
+  bytes                           a compression whose files are sent and come back, beside one by path
   S3                              a source and a destination on s3rver: what boto3 takes to read and write the
                                   same bytes, and what a job takes that reads, or writes, little else
 
@@ -15,7 +16,9 @@ import argparse
 import concurrent.futures
 import os
 import pathlib
+import resource
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -105,6 +108,42 @@ def bench_jobs(place, model, count):
     server.stop()
 
 
+def processor_seconds(server):
+    """Of a server and of the clients that were waited for."""
+    fields = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    clients = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + clients.ru_utime
+            + clients.ru_stime)
+
+
+def directory_mib(path):
+    return sum(file.stat().st_size for file in path.iterdir()) / 2**20
+
+
+def bench_bytes(place, mib, runs=5):
+    """Medians; the bytes go through a loopback connection, the files lie in one file system."""
+    make_model(place / "sent", layers=max(2, mib // 32), hidden=1024, intermediate=4096, vocab=1000, heads=8,
+               kv_heads=2)
+    server = Server(place / "bytes.log", "--read-root", "/", "--write-root", place)
+    call = CommandLine("--quiet", "--endpoint", server.endpoint)
+    taken = {"by path": [], "as bytes": []}
+    for _ in range(runs):  # in turn, so that what else runs here meets both
+        for way, more in (("by path", []), ("as bytes", ["--upload"])):
+            before = processor_seconds(server)
+            seconds = timed(lambda more=more: call(
+                "compress", place / "sent", place / "came", "--scale", "minmax", "--overwrite", *more))
+            taken[way].append((seconds, processor_seconds(server) - before))
+    server.stop()
+    wall, cpu = ({way: statistics.median(run[part] for run in of) for way, of in taken.items()}
+                 for part in (0, 1))
+    moved = directory_mib(place / "sent") + directory_mib(place / "came")
+    more, more_cpu = (each["as bytes"] - each["by path"] for each in (wall, cpu))
+    print(f"bytes, {directory_mib(place / 'sent'):.0f} MiB in, {directory_mib(place / 'came'):.0f} MiB out: a "
+          f"compression takes {wall['by path']:.2f} s by path ({cpu['by path']:.2f} s of processor time), "
+          f"{wall['as bytes']:.2f} s\n    ({cpu['as bytes']:.2f} s) as bytes: {moved / max(more, 0.01):.0f} MiB "
+          f"per second more, {moved / max(more_cpu, 0.01):.0f} MiB per processor second more", flush=True)
+
+
 def start_s3rver(place):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -169,6 +208,7 @@ def main():
         CommandLine("--quiet")("demo-model", place / "model")
         bench_calls(place, place / "model", options.calls)
         bench_jobs(place, place / "model", options.calls)
+        bench_bytes(place, options.mib)
         bench_s3(place, options.mib)
 
 
