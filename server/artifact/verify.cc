@@ -8,6 +8,7 @@
 
 #include "artifact/lora_adapter.h"
 #include "artifact/manifest_claims.h"
+#include "artifact/progress_meter.h"
 #include "artifact/shard_files.h"
 #include "base/parallel.h"
 #include "base/status.h"
@@ -96,8 +97,11 @@ class Verification {
 
   absl::Status CheckDigests(const std::vector<const FileRecord*>& files) {
     std::vector<std::string> lines(files.size());
+    uint64_t total = 0;
+    for (const FileRecord* file : files) total += file->size;
+    ProgressMeter meter(Stage::kArtifact, total, context_);
     RETURN_IF_ERROR(ForEachIndex(context_.threads, files.size(), [&](size_t i) -> absl::Status {
-      const absl::StatusOr<std::string> digest = DigestOf(*files[i]);
+      const absl::StatusOr<std::string> digest = DigestOf(*files[i], meter);
       if (digest.ok() && *digest == files[i]->sha256) return absl::OkStatus();
       if (!digest.ok() && !IsMismatch(digest.status())) return digest.status();
       lines[i] = digest.ok() ? fmt::format("{}: SHA-256 {}, the manifest says {}", files[i]->name,
@@ -109,15 +113,20 @@ class Verification {
       if (!line.empty()) Report(std::move(line));
     }
     report_.files = static_cast<int>(files.size());
+    meter.Done(total, 0);
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::string> DigestOf(const FileRecord& file) const {
+  absl::StatusOr<std::string> DigestOf(const FileRecord& file, ProgressMeter& meter) const {
     ASSIGN_OR_RETURN(const std::unique_ptr<ReadableFile> source, storage_.Open(PathOf(file.name)));
     Sha256 digest;
     RETURN_IF_ERROR(UpdateFrom(
-        [&source](uint64_t at, absl::Span<std::byte> out) { return source->ReadAt(at, out); }, 0,
-        file.size, context_, digest));
+        [&](uint64_t at, absl::Span<std::byte> out) {
+          RETURN_IF_ERROR(source->ReadAt(at, out));
+          meter.Add(file.name, out.size());
+          return absl::OkStatus();
+        },
+        0, file.size, context_, digest));
     return digest.Hex();
   }
 

@@ -195,6 +195,11 @@ absl::Status RemoteFile::ReadAt(uint64_t offset, absl::Span<std::byte> out) cons
   return out.size() <= kPieceBytes ? Fetch(offset, out) : FetchSideBySide(offset, out);
 }
 
+std::string RemoteFile::Version() const {
+  if (!version_.etag.starts_with('"')) return "";
+  return fmt::format("{} {} {} {}", request_.what, version_.etag, version_.modified, version_.size);
+}
+
 absl::Status RemoteFile::CheckUnchanged() const {
   const absl::StatusOr<FileVersion> now = ask_();
   if (!now.ok() && ReasonOf(now.status()) != Reason::kSourceNotFound) return now.status();

@@ -46,6 +46,8 @@ class RemoteFile : public ReadableFile {
   // Long reads as several requests side by side, short ones through the cache.
   absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const override;
   absl::Status CheckUnchanged() const override;
+  // By its strong ETag; empty without one.
+  std::string Version() const override;
 
  private:
   absl::Status Fetch(uint64_t offset, absl::Span<std::byte> out) const;

@@ -230,8 +230,10 @@ absl::Status S3Output::Commit() {
     return status;
   }
   for (const std::string& name : placed) cleaner_.Delete(Below(directory_, name)).IgnoreError();
+  // A request that was cut off may yet be carried out, after what it made was removed.
+  const bool unsure = !placed.empty() && ReasonOf(status) == Reason::kCancelled;
   // What was there is no longer whole: it stays hidden until somebody writes here again.
-  if (replaces) {
+  if (replaces || unsure) {
     cleaner_.Put(mark, BytesOf(kAbandoned), false).IgnoreError();
   } else {
     cleaner_.Delete(mark).IgnoreError();

@@ -72,6 +72,27 @@ TEST_F(RemoteFileTest, ReadsManySmallRangesWithOneRequest) {
   EXPECT_TRUE((*file)->CheckUnchanged().ok());
 }
 
+TEST_F(RemoteFileTest, IsToldFromOtherVersionsByAStrongETagAlone) {
+  const auto version = [this](const std::string& etag) {
+    open_reply_ = [this, etag](const ScriptedRequest& request) {
+      return ServeFile(request, content_, etag);
+    };
+    ScriptedHttpServer server(open_reply_);
+    HttpRequest request = Request();
+    request.url.authority = fmt::format("127.0.0.1:{}", server.port());
+    HttpOptions options{.addresses = *AddressRule::Create({"127.0.0.1"})};
+    return (*RemoteFile::Open(HttpClient(options), request, std::make_shared<BlockCache>(1)))
+        ->Version();
+  };
+  const std::string first = version("\"v1\"");
+  EXPECT_FALSE(first.empty());
+  EXPECT_EQ(version("\"v1\""), first);
+  EXPECT_NE(version("\"v2\""), first);
+  content_ += "x";
+  EXPECT_NE(version("\"v1\""), first) << "another size";
+  EXPECT_EQ(version("W/\"v1\""), "") << "a weak one may stay while bytes change";
+}
+
 TEST_F(RemoteFileTest, ReadsAcrossBlocksAndLongRangesInPieces) {
   content_ = Content((21 << 20) + 5);
   const auto file = Open(2);
