@@ -8,7 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
-import socket
+import re
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +17,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # for `from support.smollm2 import smollm2`
+from support.gated_store import CREDENTIALS, GatedStore  # noqa: E402  (the path comes first)
+from support.patience import PATIENCE  # noqa: E402
 
 
 def binaries():
@@ -56,7 +58,7 @@ class CommandLine:
     def command(self, *arguments):
         return [str(self.program), *self.options, *map(str, arguments)]
 
-    def run(self, *arguments, timeout=300, **popen):
+    def run(self, *arguments, timeout=1800, **popen):
         """Runs a command to its end, whatever it is."""
         result = subprocess.run(self.command(*arguments), capture_output=True, text=True,
                                 check=False, timeout=timeout, stdin=subprocess.DEVNULL, **popen)
@@ -77,30 +79,29 @@ class Server:
     """A linchpin-server of the test's own on a free port, with its metrics on another."""
 
     def __init__(self, log, *options, listen="127.0.0.1:0", prefix=()):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.metrics_address = f"127.0.0.1:{probe.getsockname()[1]}"
         ready_read, ready_write = os.pipe()
         with open(log, "w", encoding="utf-8") as stderr:
             self.process = subprocess.Popen(
                 [*prefix, str(binaries() / "linchpin-server"), "--listen", listen, "--metrics",
-                 self.metrics_address, "--ready-fd", str(ready_write), *map(str, options)],
+                 "127.0.0.1:0", "--ready-fd", str(ready_write), *map(str, options)],
                 pass_fds=[ready_write], stdin=subprocess.DEVNULL, stderr=stderr)
         os.close(ready_write)
         with os.fdopen(ready_read, encoding="utf-8") as ready:
             self.endpoint = ready.readline().strip()
-        assert self.endpoint, pathlib.Path(log).read_text(encoding="utf-8")
+        said = pathlib.Path(log).read_text(encoding="utf-8")
+        assert self.endpoint, said
+        self.metrics_address = re.search(r", metrics (127\.0\.0\.1:\d+),", said)[1]
 
     def metrics(self):
         """{name with labels: value} as a scraper reads it."""
-        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as page:
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=PATIENCE) as page:
             lines = page.read().decode().splitlines()
         return {name: float(value) for name, value in
                 (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))}
 
     def stop(self):
         self.process.terminate()
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=PATIENCE)
 
 
 @pytest.fixture(name="linchpin", scope="session")
@@ -122,6 +123,24 @@ def start_server_fixture(tmp_path):
     for server in servers:
         if server.process.poll() is None:
             server.stop()
+
+
+@pytest.fixture(name="gated_store", scope="session")
+def gated_store_fixture(tmp_path_factory):
+    """A real S3 server behind a gate; each test has keys of its own in it."""
+    store = GatedStore(tmp_path_factory.mktemp("gated"))
+    yield store
+    store.close()
+
+
+@pytest.fixture(name="store")
+def store_fixture(gated_store, monkeypatch):
+    """The same, open, with its credentials in the environment of what is started."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    gated_store.gate.forget()
+    yield gated_store
+    gated_store.gate.release()
 
 
 @pytest.fixture(name="shared", scope="session")

@@ -9,6 +9,7 @@ temporary file is left.  Exit code 1 otherwise.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -21,8 +22,10 @@ import grpc
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from conftest import CommandLine, Server  # noqa: E402  (the path comes first)
 from support.foreign_client import CHUNK, ForeignClient, reason_of  # noqa: E402
+from support.patience import await_that  # noqa: E402
 
 MAX_GROWTH = 20_000_000
+SETTLES_WITHIN = 60  # seconds; what is given back is given back much sooner
 WARM_UP = 15  # jobs until allocators and thread pools have what they need
 
 
@@ -34,9 +37,9 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def settled(measure, limit, seconds=5):
-    """What `measure` comes to within a few seconds, or sooner once it is within `limit`."""
-    deadline = time.monotonic() + seconds
+def settled(measure, limit):
+    """What `measure` comes to in the end, as soon as it is within `limit`."""
+    deadline = time.monotonic() + SETTLES_WITHIN
     while (value := measure()) > limit and time.monotonic() < deadline:
         time.sleep(0.1)
     return value
@@ -97,18 +100,15 @@ def run_job(number, client, linchpin, place):
         kill(linchpin, 10 * moment, "compress", model, out, "--overwrite")
         return True
     job, expected = jobs[number % len(jobs)]
-    for _ in range(100):  # a job that was given up may hold its slot for a moment
-        told = outcome(job)
-        if told != "BUSY":
-            break
-        time.sleep(0.1)
+    # A job that was given up may hold its slot for a moment.
+    told = await_that(lambda: (said := outcome(job)) != "BUSY" and said, "a free slot")
     if told not in expected:
         print(f"job {number}: {told}", file=sys.stderr)
     return told in expected
 
 
-def soak(place, jobs, seconds):
-    """Problems found, as lines."""
+def soak(place, jobs, seconds, leak=lambda server: contextlib.nullcontext()):
+    """Problems found, as lines.  What leak(server) holds is held from the end of the warm-up on."""
     CommandLine("--quiet")("demo-model", place / "model")
     (place / "broken").mkdir()
     for path in (place / "model").iterdir():
@@ -122,13 +122,14 @@ def soak(place, jobs, seconds):
     end = time.monotonic() + seconds
     done = 0
     memory = files = None
-    with ForeignClient(server.endpoint) as client:
+    with ForeignClient(server.endpoint) as client, contextlib.ExitStack() as held:
         while done < jobs and (time.monotonic() < end or done < 2 * WARM_UP):
             if not run_job(done, client, linchpin, place):
                 problems.append(f"job {done} did not end as it had to")
             done += 1
             if done == WARM_UP:
                 memory, files = resident_bytes(pid), descriptors(pid)
+                held.enter_context(leak(server))
             if done % 50 == 0:
                 print(f"after {done} jobs: {resident_bytes(pid) / 1e6:.1f} MB", flush=True)
         grown = settled(lambda: resident_bytes(pid) - memory, MAX_GROWTH)

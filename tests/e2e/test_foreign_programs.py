@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+from support.patience import PATIENCE
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUF = ROOT / "build/npm/node_modules/.bin/buf"
 SERVICE = "linchpin.v1.CompressionService"
@@ -22,7 +24,7 @@ def curl_fixture(start_server, demo_model, tmp_path):
         result = subprocess.run(
             [str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--emit-defaults",
              "--data", json.dumps(request), f"http://{server.endpoint}/{SERVICE}/{method}"],
-            capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False, timeout=PATIENCE, stdin=subprocess.DEVNULL,
             env={**os.environ, "HOME": str(tmp_path)})
         return result.returncode, documents(result.stdout), result.stderr
     return curl

@@ -15,6 +15,7 @@ from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from conftest import CommandLine
 from support.foreign_client import reason_of
+from support.patience import PATIENCE
 
 OURS = "linchpin.v1.CompressionService"
 HEALTH = "grpc.health.v1.Health"
@@ -101,7 +102,7 @@ def outcome_of(channel, method, metadata):
     kind = (("stream" if method.client_streaming else "unary") + "_"
             + ("stream" if method.server_streaming else "unary"))
     try:
-        call = getattr(channel, kind)(path)(requests, metadata=metadata, timeout=20)
+        call = getattr(channel, kind)(path)(requests, metadata=metadata, timeout=PATIENCE)
         if method.server_streaming:
             next(iter(call), None)
             call.cancel()

@@ -9,6 +9,7 @@ import yaml
 
 from conftest import ROOT, binaries
 from support.directories import digests
+from support.patience import PATIENCE
 from support.synthetic_model import make_model
 
 FOLDER = ROOT / "deploy/kubernetes"
@@ -44,7 +45,7 @@ def run_fixture(checkpoint, tmp_path):
         words = [re.sub("|".join(places), lambda match: str(places[match[0]]), word)
                  for word in words]
         path = f"{binaries()}:{os.environ['PATH']}"
-        subprocess.run(words, check=True, env={**os.environ, "PATH": path}, timeout=300)
+        subprocess.run(words, check=True, env={**os.environ, "PATH": path}, timeout=PATIENCE)
     return run
 
 

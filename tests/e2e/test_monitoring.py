@@ -1,60 +1,48 @@
 """The metrics as Prometheus sees them: scraped, asked, alerted on, pushed."""
 
+import contextlib
 import json
 import re
 import shutil
 import socket
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 
 import pytest
 
 from conftest import ROOT, CommandLine
+from support.gated_store import serving
+from support.patience import PATIENCE, await_that
 
 MONITORING = ROOT / "deploy/monitoring"
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def get(url):
-    with urllib.request.urlopen(url, timeout=10) as page:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as page:
         return page.read().decode()
 
 
-def eventually(condition, seconds=30):
-    """The first true value that `condition` gives."""
-    deadline = time.monotonic() + seconds
-    while True:
+def eventually(condition):
+    """The first true value that `condition` gives, whatever answers of networks come before it."""
+    def value():
         try:
-            value = condition()
+            return condition()
         except OSError:
-            value = None
-        if value:
-            return value
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.2)
+            return None
+    return await_that(value)
 
 
 @pytest.fixture(name="program")
 def program_fixture():
-    """program(name, *arguments): a running program of Debian's, stopped at the end."""
-    running = []
-
-    def start(name, *arguments):
-        assert shutil.which(name), f"{name} is not installed (tests/packages.txt)"
-        running.append(subprocess.Popen([name, *map(str, arguments)], stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL))
-
-    yield start
-    for process in running:
-        process.terminate()
-        process.wait(timeout=20)
+    """program(name, *arguments): the URL of a running program of Debian's, stopped at the end."""
+    with contextlib.ExitStack() as running:
+        def start(name, *arguments):
+            assert shutil.which(name), f"{name} is not installed (tests/packages.txt)"
+            host, port = running.enter_context(serving(lambda port: [
+                name, *map(str, arguments), f"--web.listen-address=127.0.0.1:{port}"]))
+            return f"http://{host}:{port}"
+        yield start
 
 
 def test_alert_rules_fire_when_they_must_and_not_else():
@@ -96,33 +84,30 @@ def test_promtool_finds_nothing_to_mend_in_the_page(start_server):
 
 def test_a_real_prometheus_scrapes_and_alerts(start_server, program, demo_model, tmp_path):
     server = start_server("--read-root", "/", "--write-root", tmp_path)
-    port = free_port()
     (tmp_path / "alerts.yml").write_text((MONITORING / "alerts.yml").read_text())
     (tmp_path / "prometheus.yml").write_text(json.dumps({  # JSON is YAML
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["alerts.yml"],
         "scrape_configs": [{"job_name": "linchpin",
                             "static_configs": [{"targets": [server.metrics_address]}]}]}))
-    program("prometheus", f"--config.file={tmp_path}/prometheus.yml",
-            f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}")
+    url = program("prometheus", f"--config.file={tmp_path}/prometheus.yml",
+                  f"--storage.tsdb.path={tmp_path}/data")
 
     def ask(expression):
         query = urllib.parse.urlencode({"query": expression})
-        return json.loads(get(f"http://127.0.0.1:{port}/api/v1/query?{query}"))["data"]["result"]
+        return json.loads(get(f"{url}/api/v1/query?{query}"))["data"]["result"]
 
     assert eventually(lambda: ask('up{job="linchpin"} == 1'))
     CommandLine("--quiet", "--endpoint", server.endpoint)("compress", demo_model, tmp_path / "out")
     found, = eventually(lambda: ask('linchpin_jobs_total{kind="compress",result="ok"} == 1'))
     assert found["metric"]["instance"] == server.metrics_address
     assert eventually(lambda: ask("linchpin_build_info"))[0]["metric"]["version"]
-    rules = json.loads(get(f"http://127.0.0.1:{port}/api/v1/rules"))["data"]["groups"][0]["rules"]
+    rules = json.loads(get(f"{url}/api/v1/rules"))["data"]["groups"][0]["rules"]
     assert rules and all(rule["health"] in ("ok", "unknown") for rule in rules), rules
 
 
 def test_a_command_pushes_what_it_did(program, demo_model, tmp_path):
-    port = free_port()
-    program("prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{port}")
-    url = f"http://127.0.0.1:{port}"
+    url = program("prometheus-pushgateway")
     eventually(lambda: get(f"{url}/-/ready"))
     CommandLine("--quiet", "--push-metrics", url)("compress", demo_model, tmp_path / "out")
     page = get(f"{url}/metrics")
@@ -134,8 +119,11 @@ def test_a_command_pushes_what_it_did(program, demo_model, tmp_path):
 
 
 def test_a_gateway_that_is_not_there_costs_a_warning_alone(demo_model, tmp_path):
-    finished = CommandLine("--quiet", "--push-metrics", f"http://127.0.0.1:{free_port()}")(
-        "compress", demo_model, tmp_path / "out")
+    with socket.socket() as silent:  # has the port and does not listen
+        silent.bind(("127.0.0.1", 0))
+        url = "http://127.0.0.1:%d" % silent.getsockname()[1]
+        finished = CommandLine("--quiet", "--push-metrics", url)(
+            "compress", demo_model, tmp_path / "out")
     assert "Pushgateway" in finished.err
     assert (tmp_path / "out/linchpin.json").exists()
 

@@ -1,14 +1,14 @@
 """Models in S3, through the command line and a server that may use one prefix of one bucket."""
 
-import os
 import pathlib
 import socket
 import subprocess
-import time
 
 import pytest
 
-from conftest import ROOT, CommandLine
+from conftest import CommandLine
+from support.gated_store import from_request, objects as objects_below, s3rver
+from support.patience import PATIENCE, await_that
 from support.sparse_model import write_sparse_model
 
 SECRET = "S3RVER"
@@ -18,21 +18,8 @@ SECRET = "S3RVER"
 def bucket_fixture(tmp_path_factory):
     """(endpoint of a real S3 server that checks signatures, the folder of its bucket)."""
     data = tmp_path_factory.mktemp("s3") / "data"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        ["node", ROOT / "tests/support/start_s3rver.cjs", data, str(port)],
-        env={**os.environ, "NODE_PATH": str(ROOT / "build/s3rver/node_modules")})
-    for _ in range(200):
-        assert server.poll() is None, "tests/run.sh installs s3rver"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}", data / "models"
-    server.kill()
-    server.wait()
+    with s3rver(data) as (host, port):
+        yield f"http://{host}:{port}", data / "models"
 
 
 @pytest.fixture(name="roots")
@@ -55,11 +42,7 @@ def call_fixture(server):
 
 
 def objects(bucket, place):
-    """{name: bytes} of what the bucket holds below a key, hidden keys among it."""
-    top = bucket[1] / place
-    suffix = "._S3rver_object"
-    return {str(path.relative_to(top)).removesuffix(suffix): path.read_bytes()
-            for path in sorted(top.rglob("*" + suffix))}
+    return objects_below(bucket[1], place)
 
 
 def test_a_model_goes_from_s3_to_s3_as_from_disk_to_disk(call, bucket, roots, server):
@@ -134,7 +117,7 @@ def test_prefixes_that_are_none_are_told_at_the_start(tmp_path):
     for prefix in ("models/work", "ftp://x", "file:///x", "s3://", "s3://a/../b"):
         result = subprocess.run([program, "--listen", f"unix:{tmp_path}/s", "--metrics", "off",
                                  "--read-prefix", prefix], capture_output=True, text=True,
-                                check=False, timeout=30)
+                                check=False, timeout=PATIENCE)
         assert result.returncode == 1 and "[OPTION_INVALID]" in result.stderr, prefix
 
 
@@ -142,7 +125,7 @@ def test_a_caller_that_goes_ends_the_wait_for_a_silent_store(start_server, monke
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with socket.socket() as silent:
-        silent.settimeout(30)
+        silent.settimeout(PATIENCE)
         silent.bind(("127.0.0.1", 0))
         silent.listen(8)
         server = start_server("--s3-endpoint", f"http://127.0.0.1:{silent.getsockname()[1]}",
@@ -155,42 +138,52 @@ def test_a_caller_that_goes_ends_the_wait_for_a_silent_store(start_server, monke
 
         assert running() == 1
         caller.kill()
-        begun = time.monotonic()
-        while running() != 0:
-            assert time.monotonic() - begun < 5
-            time.sleep(0.05)
-        assert time.monotonic() - begun < 2, "a second, and the time for looking"
+        await_that(lambda: running() == 0)
         caller.communicate()
         connection.close()
 
 
 def test_a_server_that_is_killed_leaves_nothing_visible_and_the_call_can_be_made_again(
-        start_server, call, bucket, roots):
-    call("demo-model", "s3://models/work/again/model")
-    call("demo-model", roots / "model")
-    call("compress", roots / "model", roots / "out")
-    expected = {path.name: path.read_bytes() for path in (roots / "out").iterdir()}
+        start_server, store, linchpin, demo_model, tmp_path):
+    """At every request that it makes, from the first to the last of its commit."""
+    store.put("killed/model", demo_model)
+    linchpin("compress", demo_model, tmp_path / "whole")
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+
+    def start():
+        return start_server(*store.options("s3://models/killed"), "--threads", "1")
+
+    def compress(server, name):
+        return CommandLine("--quiet", "--endpoint", server.endpoint).start(
+            "compress", "s3://models/killed/model", f"s3://models/killed/{name}")
+
+    store.gate.forget()
+    undisturbed = start()
+    assert compress(undisturbed, "first").wait(PATIENCE) == 0
+    assert store.visible("killed/first") == expected
+    requests = len(store.gate.requests)
     seen = set()
-    for attempt in range(6):
-        server = start_server("--s3-endpoint", bucket[0], "--write-prefix", "s3://models/work")
-        caller = CommandLine("--endpoint", server.endpoint).start(
-            "compress", "s3://models/work/again/model", f"s3://models/work/again/{attempt}")
-        time.sleep(0.05 + 0.06 * attempt)
+    for number in range(0, requests, 3):
+        store.gate.forget()
+        store.gate.hold(from_request(number))
+        server = start()
+        caller = compress(server, number)
+        assert store.gate.await_held(or_ended=lambda caller=caller: caller.poll() is not None)
         server.process.kill()
-        server.process.wait()
         caller.communicate()
-        there = {name for name in objects(bucket, f"work/again/{attempt}")
-                 if not name.startswith(".")}
+        store.gate.release()
+        store.gate.settle()  # what it asked for last is carried out
+        there = store.visible(f"killed/{number}")
         seen.add(len(there))
         if "linchpin.json" not in there:
             # A commit that was cut off is taken over once its lease is over, not before.
-            again = call.run("compress", "s3://models/work/again/model",
-                             f"s3://models/work/again/{attempt}")
-            assert again.code == 0 or "another writer" in again.err, again.err
-            if again.code != 0:
+            again = compress(undisturbed, number)
+            _, said = again.communicate(timeout=PATIENCE)
+            assert again.returncode == 0 or "another writer" in said, said
+            if again.returncode != 0:
                 continue
-        assert objects(bucket, f"work/again/{attempt}") == expected
-    assert 0 in seen, "none was killed before its commit"
+        assert store.visible(f"killed/{number}") == expected
+    assert 0 in seen and max(seen) > 0, "before the commit and within it"
 
 
 def put_sparse_model(bucket, place, **sizes):
@@ -217,7 +210,8 @@ def test_a_shard_is_never_held_whole(start_server, bucket, monkeypatch):
     for layers in (8, 24):
         place = f"work/sparse/{layers}"
         totals.append(put_sparse_model(bucket, place, layers=layers, hidden=1024, intermediate=4096))
-        server = start_server("--s3-endpoint", bucket[0], "--write-prefix", "s3://models/work")
+        server = start_server("--s3-endpoint", bucket[0], "--write-prefix", "s3://models/work",
+                              "--threads", "2")
         call = CommandLine("--quiet", "--endpoint", server.endpoint)
         call("compress", f"s3://models/{place}", f"s3://models/{place}-out", "--scale", "minmax")
         peaks.append(peak_bytes(server))

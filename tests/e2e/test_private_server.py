@@ -4,9 +4,10 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 
 import pytest
+
+from support.patience import PATIENCE, await_that
 
 
 def children(pid):
@@ -21,27 +22,22 @@ def alive(pid):
         return False
 
 
-def wait_for(condition, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
 @pytest.fixture(name="working")
-def working_fixture(linchpin, smollm2, tmp_path):
-    """A compress of the real model at work: (process, pid of its server, temporary folder, OUT)."""
+def working_fixture(linchpin, store, demo_model, tmp_path):
+    """A compress at work, whose source answers no more: (process, pid of its server, temporary folder,
+    OUT)."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     (tmp_path / "place").mkdir()
     out = tmp_path / "place/out"
+    store.put("private/model", demo_model)
+    store.gate.hold(lambda request: request.range not in ("", "bytes=0-0"))
     environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}
-    process = linchpin.start("compress", smollm2("f32"), out,
-                             env=environment | {"TMPDIR": str(temporary)})
-    wait_for(lambda: children(process.pid))
+    process = linchpin.start("compress", "s3://models/private/model", out, env=environment | {
+        "TMPDIR": str(temporary), "LINCHPIN_S3_ENDPOINT": store.gate.endpoint,
+        "LINCHPIN_READ_PREFIX": "s3://models/private"})
+    assert store.gate.await_held(or_ended=lambda: process.poll() is not None)
     server, = children(process.pid)
-    # At work: something of the output is there, under a hidden name.
-    wait_for(lambda: any((tmp_path / "place").iterdir()), 60)
     yield process, server, temporary, out
     if process.poll() is None:
         process.kill()
@@ -53,7 +49,7 @@ def test_killed_command_leaves_no_server_and_no_files(working):
     assert list(temporary.iterdir()) == []
     process.kill()
     process.wait()
-    wait_for(lambda: not alive(server))
+    await_that(lambda: not alive(server))
     assert list(out.parent.iterdir()) == []
     assert list(temporary.iterdir()) == []
 
@@ -61,10 +57,8 @@ def test_killed_command_leaves_no_server_and_no_files(working):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_command_cleans_up_and_says_so(working, number):
     process, server, temporary, out = working
-    began = time.monotonic()
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
-    assert time.monotonic() - began < 5
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number
     assert err.splitlines()[-1].startswith("error: interrupted: ")
     assert not alive(server)

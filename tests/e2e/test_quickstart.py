@@ -9,13 +9,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def quickstart(*arguments):
     return subprocess.run(["bash", str(ROOT / "deploy/quickstart.sh"), *map(str, arguments)],
-                          capture_output=True, text=True, check=False, timeout=1500,
+                          capture_output=True, text=True, check=False, timeout=3600,
                           stdin=subprocess.DEVNULL)
 
 
 def servers():
-    return subprocess.run(["pgrep", "-f", str(ROOT / "build/release/bin/linchpin-server")],
-                          capture_output=True, text=True, check=False).stdout.split()
+    return set(subprocess.run(["pgrep", "-f", str(ROOT / "build/release/bin/linchpin-server")],
+                              capture_output=True, text=True, check=False).stdout.split())
 
 
 def test_shows_the_whole_story_and_stops_its_server():
@@ -27,7 +27,7 @@ def test_shows_the_whole_story_and_stops_its_server():
                  r'^linchpin_jobs_total\{kind="compress",result="ok"\} 1$',
                  r"^linchpin_super_weights_detected_total 1$", r"^Done in "):
         assert re.search(line, result.stdout, re.MULTILINE), (line, result.stdout)
-    assert servers() == before
+    assert servers() <= before
 
 
 def test_compresses_a_model_into_a_place_of_the_callers(shared, tmp_path):

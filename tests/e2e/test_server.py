@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 
 import grpc
 import pytest
@@ -14,6 +13,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase)
 
 from conftest import CommandLine, binaries
+from support.gated_store import from_request
+from support.patience import PATIENCE
 
 
 def call(server, *options):
@@ -95,25 +96,25 @@ def test_upload_above_the_limit_is_refused(start_server, demo_model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_full_server_says_come_again(start_server, smollm2, demo_model):
-    server = start_server("--read-root", "/", "--slots", "1")
-    busy = CommandLine("--endpoint", server.endpoint).start("detect", smollm2("f32"))
-    deadline = time.monotonic() + 30
-    while server.metrics()['linchpin_jobs_in_progress{kind="detect"}'] == 0:
-        assert time.monotonic() < deadline and busy.poll() is None
-        time.sleep(0.02)
+def test_full_server_says_come_again(start_server, store, demo_model):
+    store.put("full/model", demo_model)
+    store.gate.hold(from_request(0))
+    server = start_server("--read-root", "/", "--slots", "1", *store.options("s3://models/full"))
+    busy = call(server).start("detect", "s3://models/full/model")
+    assert store.gate.await_held(or_ended=lambda: busy.poll() is not None)
     finished = call(server).run("detect", demo_model)
-    busy.kill()
+    store.gate.release()
+    assert busy.wait(PATIENCE) == 0
     busy.communicate()
     assert finished.code == 75
     assert finished.error.endswith("[BUSY]")
 
 
 def test_nobody_there_means_try_again(linchpin):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    finished = linchpin.run("--endpoint", f"127.0.0.1:{port}", "capabilities")
+    with socket.socket() as silent:  # has the port and does not listen
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        finished = linchpin.run("--endpoint", f"127.0.0.1:{port}", "capabilities")
     assert finished.code == 75
     assert f"127.0.0.1:{port}" in finished.error
 
@@ -122,12 +123,12 @@ def test_sigterm_ends_the_server_in_order(start_server):
     server = start_server()
     assert call(server).run("capabilities").code == 0
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(timeout=15) == 0
+    assert server.process.wait(timeout=PATIENCE) == 0
 
 
 def test_plaintext_is_for_this_machine_only():
     result = subprocess.run([str(binaries() / "linchpin-server"), "--listen", "0.0.0.0:0",
-                             "--metrics", "off"], capture_output=True, text=True, timeout=30,
+                             "--metrics", "off"], capture_output=True, text=True, timeout=PATIENCE,
                             check=False)
     assert result.returncode != 0
     assert "--tls-cert" in result.stderr
@@ -137,7 +138,7 @@ def test_metrics_port_in_use_is_a_message(start_server):
     server = start_server()
     result = subprocess.run([str(binaries() / "linchpin-server"), "--listen", "127.0.0.1:0",
                              "--metrics", server.metrics_address], capture_output=True, text=True,
-                            timeout=30, check=False)
+                            timeout=PATIENCE, check=False)
     assert result.returncode == 1
     assert server.metrics_address in result.stderr
 

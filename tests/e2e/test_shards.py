@@ -10,6 +10,9 @@ import pytest
 from conftest import CommandLine, Server
 from e2e.killed_workers import Workers, at_parts, compress_in_parts, one_layer_per_shard
 from support.directories import digests
+from support.gated_store import from_request
+from support.object_stores import MotoPlace, S3rverPlace, moto
+from support.patience import PATIENCE, await_that
 from support.name_server import NameServer
 from support.synthetic_model import make_model
 
@@ -176,19 +179,23 @@ def test_workers_killed_again_and_again_change_nothing(linchpin, tmp_path):
     assert run.left == []
 
 
-def test_shards_spread_over_all_replicas_of_a_name(job, whole, tmp_path):
-    """Three servers that a DNS name stands for, one of which dies on the way."""
-    file, destination = job
+def test_shards_spread_over_all_replicas_of_a_name(store, checkpoint, whole, tmp_path):
+    """Three servers that a DNS name stands for, one of which dies while all three are at work."""
     name = "replicas.example.org"
+    store.put("replicas/model", checkpoint)
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
                     "ec_paramgen_curve:P-256", "-nodes", "-keyout", tmp_path / "tls.key", "-out",
                     tmp_path / "tls.crt", "-days", "2", "-subj", f"/CN={name}", "-addext",
                     f"subjectAltName=DNS:{name}"], check=True, capture_output=True)
 
     def start(address, port):
-        return Server(tmp_path / f"log-{address}", "--read-root", "/", "--write-root", tmp_path,
-                      "--threads", "1", "--slots", "2", "--tls-cert", tmp_path / "tls.crt",
-                      "--tls-key", tmp_path / "tls.key", listen=f"{address}:{port}")
+        return Server(tmp_path / f"log-{address}", "--write-root", tmp_path, "--threads", "1",
+                      "--slots", "2", "--tls-cert", tmp_path / "tls.crt", "--tls-key",
+                      tmp_path / "tls.key", *store.options("s3://models/replicas"),
+                      listen=f"{address}:{port}")
+
+    def at_work(server):
+        return server.metrics()['linchpin_jobs_in_progress{kind="shard"}']
 
     servers = [start("127.0.0.1", 0)]
     port = servers[0].endpoint.rsplit(":", 1)[1]
@@ -196,22 +203,54 @@ def test_shards_spread_over_all_replicas_of_a_name(job, whole, tmp_path):
     with NameServer(["127.0.0.1", "127.0.0.2", "127.0.0.3"]) as names:
         linchpin = CommandLine("--endpoint", f"dns://{names.address}/{name}:{port}",
                                "--tls-ca", tmp_path / "tls.crt")
+        file = tmp_path / "job.json"
+        linchpin("plan", "s3://models/replicas/model", tmp_path / "out", "--save", file)
+        store.gate.hold(from_request(0))
         running = linchpin.start("compress-shards", "--plan", file, "--workers", "6", "--json")
-        first = running.stderr.readline()
+        await_that(lambda: all(at_work(server) for server in servers))
         servers[2].process.kill()
-        out, err = running.communicate(timeout=120)
+        store.gate.release()
+        out, err = running.communicate(timeout=PATIENCE)
         assert running.returncode == 0, err
         linchpin("finalize", "--plan", file)
     counts = json.loads(out)
     assert counts["done"] + counts["skipped"] == 8
-    progress = [first, *err.splitlines()]
-    assert [line.split(":")[0].strip() for line in progress if " of 8 shards" in line] == [
+    assert [line.split(":")[0].strip() for line in err.splitlines() if " of 8 shards" in line] == [
         f"{i} of 8 shards" for i in range(1, 9)]
     for server in servers[:2]:
         assert server.metrics()['linchpin_jobs_total{kind="shard",result="ok"}'] > 0
         server.stop()
     servers[2].process.wait()
-    assert digests(destination) == whole
+    assert digests(tmp_path / "out") == whole
+
+
+@pytest.fixture(name="stores", scope="module")
+def stores_fixture(tmp_path_factory, gated_store):
+    """{name: (options and environment of a server that has it, how it is filled, what it holds)}."""
+    with moto() as endpoint:
+        yield {"s3rver": S3rverPlace(gated_store), "moto": MotoPlace(endpoint)}
+
+
+@pytest.mark.parametrize("which", ["s3rver", "moto"])
+def test_all_parts_in_an_object_store_make_the_same_bytes(start_server, stores, checkpoint, whole,
+                                                          monkeypatch, tmp_path, which):
+    """Source, shards and output lie there; two servers that share nothing else."""
+    place = stores[which]
+    place.put("parts/model", checkpoint)
+    for name, value in place.credentials.items():
+        monkeypatch.setenv(name, value)
+    servers = [start_server("--s3-endpoint", place.endpoint, "--write-prefix", "s3://models/parts")
+               for _ in range(2)]
+    first, second = (CommandLine("--quiet", "--endpoint", server.endpoint) for server in servers)
+    job = tmp_path / "job.json"
+    first("plan", "s3://models/parts/model", "s3://models/parts/out", "--save", job)
+    for index in range(8):
+        (first, second)[index % 2]("compress-shard", "--plan", job, "--index", index)
+    assert first("compress-shard", "--plan", job, "--index", 7, "--json").json["skipped"]
+    second("finalize", "--plan", job)
+    assert place.digests("parts/out") == whole
+    first("verify", "s3://models/parts/out")
+    assert not [key for key in place.keys("parts/out.")], "what the job kept is gone"
 
 
 def test_no_byte_of_a_shard_is_moved_once_more_at_the_end(checkpoint, job, tmp_path):

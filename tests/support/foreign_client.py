@@ -7,6 +7,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase)
 from grpc_status import rpc_status
 
+from support.patience import PATIENCE
+
 SERVICE = "linchpin.v1.CompressionService"
 CHUNK = 1 << 20
 
@@ -36,7 +38,7 @@ class ForeignClient:
         return getattr(self.channel, kind)(f"/{SERVICE}/{name}", request.SerializeToString,
                                            response.FromString), request
 
-    def call(self, name, timeout=120, **fields):
+    def call(self, name, timeout=PATIENCE, **fields):
         """The answer of a unary call, or the result that ends a stream."""
         function, request = self.method(name)
         answer = function(request(**fields), timeout=timeout)
@@ -44,7 +46,7 @@ class ForeignClient:
             return answer
         return list(answer)[-1].result
 
-    def upload(self, parts, timeout=120):
+    def upload(self, parts, timeout=PATIENCE):
         """Begins a CompressArtifact call that sends `parts`, dictionaries of one field each."""
         function, request = self.method("CompressArtifact")
         return function((request(**part) for part in parts), timeout=timeout)
