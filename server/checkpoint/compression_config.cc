@@ -87,6 +87,8 @@ absl::StatusOr<CompressionConfig> CompressionConfig::Parse(std::string_view file
   }
   RETURN_IF_ERROR(RefuseOthers(fields, "kv_cache_scheme"));
   ASSIGN_OR_RETURN(const Json* groups, fields.Object("config_groups"));
+  // Weights in FP8 are read by their scales alone, whatever is said of them.
+  if (groups == nullptr && *format == "float-quantized") return parsed;
   if (groups == nullptr) return fields.Invalid("config_groups", "is missing");
   for (const auto& [name, value] : groups->items()) {
     ASSIGN_OR_RETURN(const Json* described,

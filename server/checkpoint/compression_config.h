@@ -21,7 +21,8 @@ enum class TokenRounding { kNone, kInt8, kFloat8 };
 class CompressionConfig {
  public:
   // Of a parsed config.json, `file` for errors.  Where it has no such object, or
-  // one in a format whose weights are not read here, nothing is compressed.
+  // one in a format whose weights are not read here, or float-quantized without
+  // groups, nothing is compressed.
   // CONFIG_INVALID for a key of the wrong type, FEATURE_UNSUPPORTED for layers that
   // are named otherwise than by class or by the end of their names, and for
   // rounded outputs and caches.

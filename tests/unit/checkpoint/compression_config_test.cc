@@ -84,5 +84,14 @@ TEST(CompressionConfigTest, WhatIsNotUnderstoodIsRefusedByName) {
                 "input_activations");
 }
 
+// Weights in FP8 were read by their scales before anything was rounded, and still are.
+TEST(CompressionConfigTest, WeightsInFloat8NeedNoGroups) {
+  const auto parsed = CompressionConfig::Parse(
+      "config.json", Json::parse(R"({"quantization_config": {"quant_method": "compressed-tensors",
+                                    "format": "float-quantized"}})"));
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_FALSE(parsed->compressed());
+}
+
 }  // namespace
 }  // namespace linchpin
