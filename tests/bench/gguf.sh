@@ -7,12 +7,8 @@
 # RUNS          of each command, the best counts; default 3
 # SCHEMES       default "q4_1 q4_0 q8_0 q4_k"
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-bench=build/bench
+source "$(dirname "$0")/setup.sh"
 file=${1:-$bench/model-f16.gguf}
-bin=${LINCHPIN_BIN:-build/release/bin}
-python=$([ -x build/venv/bin/python ] && echo build/venv/bin/python || echo python3)
-mkdir -p "$bench"
 
 if [ ! -e "$file" ]; then
   "$python" tests/bench/make_gguf.py "$file"
@@ -23,7 +19,7 @@ measure() { "$python" -B tests/bench/measure.py --runs "${RUNS:-3}" --bytes "$by
 
 printf '%s, %d MB, %s, %d cores\n\n' "$file" $((bytes / 1000000)) \
   "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2 | xargs)" "$(nproc)"
-printf '%-44s%11s %11s %12s\n' "" "wall" "processor" "peak memory"
+heading
 measure "cat FILE > /dev/null" bash -c "cat '$file' > /dev/null"
 measure "linchpin detect" "$bin/linchpin" --quiet detect "$file"
 for scheme in ${SCHEMES:-q4_1 q4_0 q8_0 q4_k}; do

@@ -8,13 +8,9 @@
 # LINCHPIN_BIN  folder of the programs; default build/release/bin
 # LAYERS        default "1 6 13 31 64 118", of 67 MB each beside 0.13 GB of embeddings
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-bench=build/bench
-bin=${LINCHPIN_BIN:-build/release/bin}
-python=$([ -x build/venv/bin/python ] && echo build/venv/bin/python || echo python3)
-mkdir -p "$bench"
+source "$(dirname "$0")/setup.sh"
 
-printf '%-44s%11s %11s %12s\n' "" "wall" "processor" "peak memory"
+heading
 for layers in ${LAYERS:-1 6 13 31 64 118}; do
   model=$bench/sparse-$layers
   rm -rf "$model"

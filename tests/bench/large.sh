@@ -6,13 +6,9 @@
 # The checkpoint is zeros in sparse files and takes no room, but reading it passes through the page cache.
 # LINCHPIN_BIN  folder of the programs; default build/release/bin
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-bench=build/bench
-bin=${LINCHPIN_BIN:-build/release/bin}
-python=$([ -x build/venv/bin/python ] && echo build/venv/bin/python || echo python3)
-mkdir -p "$bench"
+source "$(dirname "$0")/setup.sh"
 
-printf '%-44s%11s %11s %12s\n' "" "wall" "processor" "peak memory"
+heading
 for layers in 2 60; do
   model=$bench/sparse-$layers
   rm -rf "$model"

@@ -10,12 +10,8 @@
 #
 # Everything is read once before, so that all commands find the files in the page cache.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-bench=build/bench
+source "$(dirname "$0")/setup.sh"
 model=${1:-$bench/model}
-bin=${LINCHPIN_BIN:-build/release/bin}
-python=$([ -x build/venv/bin/python ] && echo build/venv/bin/python || echo python3)
-mkdir -p "$bench"
 
 if [ ! -e "$model" ]; then
   "$python" tests/bench/make_checkpoint.py "$model"
@@ -26,7 +22,7 @@ measure() { "$python" -B tests/bench/measure.py --runs "${RUNS:-3}" --bytes "$by
 
 printf '%s, %d MB of weights, %s, %d cores\n\n' "$model" $((bytes / 1000000)) \
   "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2 | xargs)" "$(nproc)"
-printf '%-44s%11s %11s %12s\n' "" "wall" "processor" "peak memory"
+heading
 measure "cat FILES > /dev/null" bash -c "cat '$model'/*.safetensors > /dev/null"
 measure "pread of every byte, with Python" \
   "$python" tests/bench/read_all.py "$(nproc)" "$model"/*.safetensors
