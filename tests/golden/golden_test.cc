@@ -8,7 +8,7 @@
 
 #include "artifact/digest.h"
 #include "gtest/gtest.h"
-#include "hwy/targets.h"
+#include "tests/support/every_target.h"
 #include "tests/support/written_artifact.h"
 
 namespace linchpin {
@@ -76,16 +76,11 @@ TEST(GoldenTest, AnyNumberOfThreads) {
 }
 
 TEST(GoldenTest, AnyInstructionSet) {
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  OnEveryTarget([](int64_t) {
     for (const Golden& golden : kGolden) {
       EXPECT_EQ(DigestsOf(golden, 2), golden.digests) << golden.name;
     }
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  });
 }
 
 }  // namespace

@@ -9,24 +9,11 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "hwy/targets.h"
 #include "tensor/float16.h"
+#include "tests/support/every_target.h"
 
 namespace linchpin {
 namespace {
-
-// Calls `check` once per instruction set of this machine.
-template <typename Check>
-void OnEveryTarget(const Check& check) {
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    check();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-}
 
 struct Product {
   Product(DType dtype, int64_t rows, int64_t columns, int64_t tokens)
@@ -85,7 +72,7 @@ void ExpectWithinBound(const Product& product) {
 }
 
 TEST(RowProductsTest, SumsStayWithinTheBoundOnEveryInstructionSet) {
-  OnEveryTarget([] {
+  OnEveryTarget([](int64_t) {
     for (const DType dtype : kDTypes) {
       for (const int64_t columns : {1, 15, 16, 64, 172, 576}) {
         ExpectWithinBound(Product(dtype, 13, columns, 1));
@@ -119,10 +106,7 @@ bool IsFused(int64_t target) { return target < HWY_SSE4 || HWY_ARCH_ARM; }
 
 // So that a processor with AVX2 and one with AVX-512 choose the same scales.
 TEST(RowProductsTest, SumsAreTakenInOneOrderOnEveryInstructionSet) {
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  OnEveryTarget([](int64_t target) {
     for (const DType dtype : kDTypes) {
       for (const int64_t columns : {1, 15, 16, 47, 576}) {
         const Product product(dtype, 13, columns, 9);
@@ -136,14 +120,12 @@ TEST(RowProductsTest, SumsAreTakenInOneOrderOnEveryInstructionSet) {
         }
       }
     }
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  });
 }
 
 // So that slabs may be cut anywhere and given to any thread.
 TEST(RowProductsTest, ASumDoesNotDependOnItsNeighbours) {
-  OnEveryTarget([] {
+  OnEveryTarget([](int64_t) {
     for (const DType dtype : kDTypes) {
       const Product product(dtype, 13, 100, 9);
       const std::vector<float> all = product.Run(0, 13, 0);
@@ -158,7 +140,7 @@ TEST(RowProductsTest, ASumDoesNotDependOnItsNeighbours) {
 
 // Every value of 16 bits comes through as float16.h reads it: times one, plus nothing.
 TEST(RowProductsTest, EveryWeightOf16BitsIsWidenedExactly) {
-  OnEveryTarget([] {
+  OnEveryTarget([](int64_t) {
     for (const DType dtype : {DType::kF16, DType::kBF16}) {
       constexpr int64_t kRows = 1 << 16;
       constexpr int64_t kColumns = 16;
@@ -185,7 +167,7 @@ TEST(RowProductsTest, EveryWeightOf16BitsIsWidenedExactly) {
 }
 
 TEST(RowProductsTest, WhatIsNotFiniteStaysSo) {
-  OnEveryTarget([] {
+  OnEveryTarget([](int64_t) {
     for (const float bad : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
       Product product(DType::kBF16, 5, 40, 2);
       product.SetWeight(2 * 40 + 39, bad);

@@ -11,11 +11,11 @@
 #include "format/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "hwy/targets.h"
 #include "pipeline/demo_model.h"
 #include "pipeline/evaluate.h"
 #include "storage/local_storage.h"
 #include "storage/memory_storage.h"
+#include "tests/support/every_target.h"
 #include "tests/support/safetensors_file.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_checkpoint.h"
@@ -51,11 +51,8 @@ TEST_F(CompressTest, WritesAnArtifactThatHoldsAgainstItsManifest) {
 // Importance comes from a forward pass: its sums, too, must not depend on the processor.
 TEST_F(CompressTest, ProcessorsWithFusedProductsWriteTheSameBytes) {
   std::map<std::string, MemoryStorage::Bytes> first;
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    if (target >= HWY_SSE4 && !HWY_ARCH_ARM) continue;
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  OnEveryTarget([&](int64_t target) {
+    if (target >= HWY_SSE4 && !HWY_ARCH_ARM) return;
     const std::string out = "/" + std::string(hwy::TargetName(target));
     const auto result = Run({}, out);
     ASSERT_TRUE(result.ok()) << result.status();
@@ -65,9 +62,7 @@ TEST_F(CompressTest, ProcessorsWithFusedProductsWriteTheSameBytes) {
       const auto [known, is_first] = first.emplace(file.name, bytes);
       EXPECT_TRUE(is_first || *known->second == *bytes) << file.name;
     }
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  });
   EXPECT_FALSE(first.empty());
 }
 

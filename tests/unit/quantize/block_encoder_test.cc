@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "hwy/targets.h"
 #include "quantize/super_block.h"
 #include "tensor/float16.h"
+#include "tests/support/every_target.h"
 #include "tests/support/shared.h"
 
 namespace linchpin {
@@ -128,26 +128,20 @@ INSTANTIATE_TEST_SUITE_P(Types, BlockEncoderOracle,
                          ::testing::Values("BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"),
                          [](const auto& info) { return std::string(info.param); });
 
-class EveryBlockType : public ::testing::TestWithParam<const char*> {
- protected:
-  void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
-};
+class EveryBlockType : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(EveryBlockType, GivesTheSameBytesOnEveryInstructionSet) {
-  const std::vector<int64_t> targets = hwy::SupportedAndGeneratedTargets();
-  ASSERT_GE(targets.size(), 2U) << "nothing to compare";
+  ASSERT_GE(hwy::SupportedAndGeneratedTargets().size(), 2U) << "nothing to compare";
   const std::vector<float> values = Weights(6 * 768, 7);
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     for (const std::vector<float>& importance : {std::vector<float>(), Importance(768, 3)}) {
       std::vector<Encoded> results;
-      for (const int64_t target : targets) {
-        hwy::SetSupportedTargetsForTest(target);
-        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+      OnEveryTarget([&](int64_t) {
         results.push_back(Encode(GetParam(), values, 768, importance, dtype));
-        EXPECT_EQ(results.back().blocks, results.front().blocks) << hwy::TargetName(target);
+        EXPECT_EQ(results.back().blocks, results.front().blocks);
         EXPECT_EQ(results.back().error.max_abs, results.front().error.max_abs);
         EXPECT_EQ(results.back().error.sum_squares, results.front().error.sum_squares);
-      }
+      });
     }
   }
 }

@@ -12,9 +12,9 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "hwy/targets.h"
 #include "tensor/float16.h"
 #include "tensor/float8.h"
+#include "tests/support/every_target.h"
 
 namespace linchpin {
 namespace {
@@ -139,10 +139,7 @@ EncodeError Reference(const Slab& slab, std::vector<std::byte>& packed,
 
 using Case = std::tuple<DType, ScaleRule, int64_t /*columns*/, int64_t /*group*/>;
 
-class EncodeOnEveryTarget : public ::testing::TestWithParam<Case> {
- protected:
-  void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
-};
+class EncodeOnEveryTarget : public ::testing::TestWithParam<Case> {};
 
 TEST_P(EncodeOnEveryTarget, GivesTheBytesAndErrorsOfTheReference) {
   const auto [dtype, rule, columns, group] = GetParam();
@@ -153,12 +150,8 @@ TEST_P(EncodeOnEveryTarget, GivesTheBytesAndErrorsOfTheReference) {
   std::vector<std::byte> scales;
   const EncodeError expected = Reference(slab, packed, scales);
 
-  const std::vector<int64_t> targets = hwy::SupportedAndGeneratedTargets();
-  ASSERT_GE(targets.size(), 2U) << "nothing to compare";
-  for (const int64_t target : targets) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  ASSERT_GE(hwy::SupportedAndGeneratedTargets().size(), 2U) << "nothing to compare";
+  OnEveryTarget([&](int64_t) {
     std::fill(slab.packed.begin(), slab.packed.end(), std::byte{0xee});
     std::fill(slab.scales.begin(), slab.scales.end(), std::byte{0xee});
     const EncodeError error = EncodeGroups(slab.request);
@@ -167,7 +160,7 @@ TEST_P(EncodeOnEveryTarget, GivesTheBytesAndErrorsOfTheReference) {
     EXPECT_EQ(error.max_abs, expected.max_abs);
     EXPECT_EQ(error.sum_squares, expected.sum_squares);
     EXPECT_EQ(error.first_non_finite, -1);
-  }
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -416,10 +409,7 @@ TEST(EncodeGroupsTest, EveryCodingAndRuleGivesTheSameBytesOnEveryTarget) {
     for (const ScaleRule rule : {ScaleRule::kImportance, ScaleRule::kMse, ScaleRule::kMinMax}) {
       Encoded expected(coding, rule, 19, 192, 64);
       const EncodeError error = EncodeGroups(expected.request);
-      for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-        SCOPED_TRACE(hwy::TargetName(target));
-        hwy::SetSupportedTargetsForTest(target);
-        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+      OnEveryTarget([&](int64_t) {
         Encoded found(coding, rule, 19, 192, 64);
         const EncodeError same = EncodeGroups(found.request);
         EXPECT_EQ(found.codes, expected.codes);
@@ -427,9 +417,7 @@ TEST(EncodeGroupsTest, EveryCodingAndRuleGivesTheSameBytesOnEveryTarget) {
         EXPECT_EQ(found.zeros, expected.zeros);
         EXPECT_EQ(same.sum_squares, error.sum_squares);
         EXPECT_EQ(same.max_abs, error.max_abs);
-      }
-      hwy::SetSupportedTargetsForTest(0);
-      hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+      });
     }
   }
 }

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "hwy/targets.h"
 #include "quantize/group_encoder.h"
 #include "tensor/float16.h"
+#include "tests/support/every_target.h"
 
 namespace linchpin {
 namespace {
@@ -65,25 +65,19 @@ struct Samples {
 };
 
 TEST(SearchScalesTest, EveryInstructionSetFindsTheSame) {
-  const std::vector<int64_t> targets = hwy::SupportedAndGeneratedTargets();
-  ASSERT_GE(targets.size(), 2U) << "nothing to compare";
+  ASSERT_GE(hwy::SupportedAndGeneratedTargets().size(), 2U) << "nothing to compare";
   for (const int64_t columns : {8, 24, 64, 200}) {
     const Samples samples(columns);
     for (const Coding& coding : kCodings) {
       for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
         const BlockScales expected = samples.Search(coding, dtype);
-        for (const int64_t target : targets) {
-          SCOPED_TRACE(hwy::TargetName(target));
-          hwy::SetSupportedTargetsForTest(target);
-          hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+        OnEveryTarget([&](int64_t) {
           const BlockScales found = samples.Search(coding, dtype);
           for (int64_t row = 0; row < kSearchRows; ++row) {
             EXPECT_EQ(found.scale[row], expected.scale[row]);
             EXPECT_EQ(found.zero[row], expected.zero[row]);
           }
-          hwy::SetSupportedTargetsForTest(0);
-        }
-        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+        });
       }
     }
   }
