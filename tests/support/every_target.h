@@ -22,4 +22,7 @@ void OnEveryTarget(const Check& check) {
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
+// Whether a target fuses a product with its sum (forward/row_products.h).
+inline bool FusesProducts(int64_t target) { return target < HWY_SSE4 || HWY_ARCH_ARM; }
+
 }  // namespace linchpin
