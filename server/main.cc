@@ -68,7 +68,7 @@ absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
                     room == Room::kMemory ? metrics.SetAdmissionReserved(bytes)
                                           : metrics.SetScratchReserved(bytes);
                   }});
-  Ticker ticker(std::chrono::milliseconds(100));
+  Ticker ticker(kTickInterval);
   const Backend backend{.engine = engine,
                         .storage = *storage,
                         .jobs = jobs,

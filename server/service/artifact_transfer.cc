@@ -12,6 +12,7 @@
 #include "service/conversion.h"
 #include "service/request_key.h"
 #include "service/transfer_place.h"
+#include "storage/stoppable_storage.h"
 
 namespace linchpin {
 namespace {
@@ -50,11 +51,11 @@ absl::Status SendFile(ArtifactChannel& channel, const std::string& name, const R
 }
 
 // `known`: digests of what was written, which are those of what is sent.
-absl::Status SendAll(ArtifactChannel& channel, const TransferPlace& place,
+absl::Status SendAll(ArtifactChannel& channel, const Storage& storage, const std::string& output,
                      const std::vector<FileRecord>& known) {
-  ASSIGN_OR_RETURN(const std::vector<FileEntry> entries, place.storage().List(place.output()));
+  ASSIGN_OR_RETURN(const std::vector<FileEntry> entries, storage.List(output));
   for (const FileEntry& entry : entries) {
-    ASSIGN_OR_RETURN(const auto file, place.storage().Open(place.output() + "/" + entry.name));
+    ASSIGN_OR_RETURN(const auto file, storage.Open(output + "/" + entry.name));
     RETURN_IF_ERROR(SendFile(channel, entry.name, *file, DigestIn(known, entry.name, entry.size)));
   }
   return absl::OkStatus();
@@ -63,7 +64,7 @@ absl::Status SendAll(ArtifactChannel& channel, const TransferPlace& place,
 absl::StatusOr<v1::CompressArtifactResponse> Transfer(ArtifactChannel& channel, JobRun& run,
                                                       const TransferPlace& place) {
   const Backend& backend = run.backend();
-  const Storage& storage = place.storage();
+  const StoppableStorage storage(place.storage(), run.stop_token());
   ASSIGN_OR_RETURN(const auto arriving, storage.CreateDirectory(place.source(), false));
   ArtifactUpload upload(run, *arriving, place.room());
   RETURN_IF_ERROR(Receive(channel, upload));
@@ -84,7 +85,7 @@ absl::StatusOr<v1::CompressArtifactResponse> Transfer(ArtifactChannel& channel, 
                                            options, run.Context()));
   run.CountCompression(result);
   channel.DownloadBegins();
-  RETURN_IF_ERROR(SendAll(channel, place, result.files));
+  RETURN_IF_ERROR(SendAll(channel, storage, place.output(), result.files));
   v1::CompressArtifactResponse response;
   *response.mutable_result() = ToProto(result);
   response.mutable_result()->set_job_key(run.key());

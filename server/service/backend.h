@@ -16,6 +16,8 @@
 
 namespace linchpin {
 
+// How often a server's ticker comes by its streams.
+inline constexpr std::chrono::milliseconds kTickInterval{100};
 inline constexpr uint64_t kChunkBytes = uint64_t{1} << 20;
 // A chunk fits four times; the rest is for the framing around it.
 inline constexpr uint64_t kMaxMessageBytes = (uint64_t{4} << 20) + (uint64_t{64} << 10);

@@ -46,7 +46,7 @@ JobRun::JobRun(const Backend& backend, JobKind kind, CallOrigin origin, std::sha
       kind_(kind),
       origin_(std::move(origin)),
       job_(std::move(job)),
-      storage_(backend.storage.UntilStopped(job_->stop_token())) {
+      storage_(backend.storage, job_->stop_token()) {
   backend_.metrics.JobStarted(kind_);
 }
 

@@ -13,6 +13,7 @@
 #include "base/run_context.h"
 #include "service/backend.h"
 #include "service/call_origin.h"
+#include "storage/stoppable_storage.h"
 
 namespace linchpin {
 
@@ -29,8 +30,8 @@ class JobRun : public RunObserver {
   const Caller& caller() const { return origin_.caller; }
   // What the engine is told; must not outlive this.
   RunContext Context();
-  // Where paths in the call lead; what it waits for ends with the job.
-  const Storage& storage() const { return storage_ ? *storage_ : backend_.storage; }
+  // Where paths in the call lead; begins nothing once the job is to stop.
+  const Storage& storage() const { return storage_; }
   std::stop_token stop_token() const { return job_->stop_token(); }
   void RequestStop() { job_->RequestStop(); }
   // Reserves memory or scratch: BUSY or EXCEEDS_SERVER_LIMIT.
@@ -65,7 +66,7 @@ class JobRun : public RunObserver {
   const JobKind kind_;
   const CallOrigin origin_;
   const std::shared_ptr<Job> job_;
-  const std::unique_ptr<Storage> storage_;  // null where the backend's does
+  const StoppableStorage storage_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   mutable std::mutex mutex_;
   std::string key_;

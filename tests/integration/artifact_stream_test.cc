@@ -63,6 +63,11 @@ class Caller {
     ASSERT_TRUE(stream_->Read(&message));
     EXPECT_EQ(message.progress().item(), "a tensor");
   }
+  // Until the result begins to come.
+  void AwaitFile() {
+    v1::CompressArtifactResponse message;
+    while (!message.has_file()) ASSERT_TRUE(stream_->Read(&message));
+  }
   // Reads to the end: the files that came back, by name.
   std::map<std::string, std::string> Download() {
     std::map<std::string, std::string> files;
@@ -222,6 +227,21 @@ TEST_F(ArtifactStreamTest, CancellationDuringTheWorkEndsIt) {
   caller.context().TryCancel();
   EXPECT_TRUE(server_.jobs().WaitIdle(kPatience));
   EXPECT_EQ(fake_.stopped(), 1);
+}
+
+TEST(ArtifactStream, CancellationDuringTheDownloadEndsIt) {
+  FakeEngine fake;
+  RunningServer server(fake.engine(), {.memory = 100'000'000, .max_artifact_bytes = 40'000'000});
+  Caller caller(server);
+  caller.Options();
+  // More than the transport takes up for a caller that does not read.
+  const std::string megabyte(1 << 20, 'x');
+  for (int i = 0; i < 24; ++i) caller.File("f" + std::to_string(i), megabyte);
+  caller.Finish();
+  caller.AwaitFile();
+  caller.context().TryCancel();
+  EXPECT_TRUE(server.jobs().WaitIdle(kPatience));
+  EXPECT_EQ(server.Metric("linchpin_jobs_total", "kind=\"artifact\",result=\"cancelled\""), 1);
 }
 
 TEST(ArtifactStream, AScratchDirectoryTakesThePlaceOfMemory) {

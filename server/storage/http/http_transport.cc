@@ -180,6 +180,7 @@ class HttpTransport::Connection {
     Set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
     Set(CURLOPT_PROXY, "");  // one would hide the address that is checked
     Set(CURLOPT_NOSIGNAL, 1L);
+    Set(CURLOPT_QUICK_EXIT, 1L);  // a stop does not wait for a name server
     Set(CURLOPT_CONNECTTIMEOUT, static_cast<long>(options.connect_timeout.count()));
     Set(CURLOPT_LOW_SPEED_LIMIT, options.slowest_bytes_per_second);
     Set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(options.slow_for.count()));
@@ -235,25 +236,25 @@ HttpTransport::HttpTransport(HttpOptions options) : options_(std::move(options))
 
 HttpTransport::~HttpTransport() = default;
 
-std::unique_ptr<HttpTransport::Connection> HttpTransport::Take() {
+std::unique_ptr<HttpTransport::Connection> HttpTransport::Take(Pool& pool) {
   const std::lock_guard lock(mutex_);
-  if (idle_.empty()) return std::make_unique<Connection>();
-  std::unique_ptr<Connection> connection = std::move(idle_.back());
-  idle_.pop_back();
+  if (pool.empty()) return std::make_unique<Connection>();
+  std::unique_ptr<Connection> connection = std::move(pool.back());
+  pool.pop_back();
   return connection;
 }
 
-void HttpTransport::GiveBack(std::unique_ptr<Connection> connection) {
+void HttpTransport::GiveBack(std::unique_ptr<Connection> connection, Pool& pool) {
   const std::lock_guard lock(mutex_);
-  if (idle_.size() < kMaxIdle) idle_.push_back(std::move(connection));
+  if (pool.size() < kMaxIdle) pool.push_back(std::move(connection));
 }
 
 HttpExchange HttpTransport::Exchange(const HttpRequest& request, const BodySink& sink,
                                      const std::stop_token& stop) {
   Call call{request, sink, options_.addresses, {}};
-  std::unique_ptr<Connection> connection = Take();
+  std::unique_ptr<Connection> connection = Take(PoolOf(request));
   connection->Run(options_, call, stop);
-  GiveBack(std::move(connection));
+  GiveBack(std::move(connection), PoolOf(request));
   if (options_.observer) {
     options_.observer(request.store, call.result.status.ok() ? call.result.response.status : 0);
   }

@@ -61,12 +61,16 @@ class HttpTransport {
 
  private:
   class Connection;
-  std::unique_ptr<Connection> Take();
-  void GiveBack(std::unique_ptr<Connection> connection);
+  // Those that were opened to any address are for requests that may use any.
+  using Pool = std::vector<std::unique_ptr<Connection>>;
+  Pool& PoolOf(const HttpRequest& request) { return request.any_address ? idle_anywhere_ : idle_; }
+  std::unique_ptr<Connection> Take(Pool& pool);
+  void GiveBack(std::unique_ptr<Connection> connection, Pool& pool);
 
   const HttpOptions options_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Connection>> idle_;  // guarded by mutex_
+  Pool idle_;           // guarded by mutex_
+  Pool idle_anywhere_;  // guarded by mutex_
 };
 
 }  // namespace linchpin

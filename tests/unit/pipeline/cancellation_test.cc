@@ -1,83 +1,50 @@
-// A job that is told to stop at any read: it ends as cancelled, and nothing of it is seen.
+// A job that is told to stop at anything that it begins in its store: it ends as cancelled, begins
+// no more than the threads that were about to, and nothing of it is seen.
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "artifact/manifest.h"
 #include "artifact/verify.h"
 #include "base/status.h"
 #include "gtest/gtest.h"
 #include "pipeline/compress.h"
+#include "pipeline/demo_model.h"
 #include "pipeline/detect.h"
 #include "pipeline/evaluate.h"
+#include "pipeline/memory_estimate.h"
 #include "pipeline/shard_job.h"
+#include "pipeline/shard_parts.h"
 #include "storage/memory_storage.h"
+#include "storage/stoppable_storage.h"
 #include "tests/support/tiny_checkpoint.h"
+#include "tests/support/watched_storage.h"
 
 namespace linchpin {
 namespace {
 
-// Asks to stop at a read, and counts what is read from then on.
-struct StopAtRead {
-  void Read(uint64_t bytes) {
-    const int number = reads++;
-    if (number > at) late_bytes += bytes;
-    if (number == at) stop.request_stop();
-  }
-
-  std::stop_source stop;
-  const int at;
-  std::atomic<int> reads = 0;
-  std::atomic<uint64_t> late_bytes = 0;
-};
-
-class WatchedFile : public ReadableFile {
- public:
-  WatchedFile(std::unique_ptr<ReadableFile> file, StopAtRead& watch)
-      : file_(std::move(file)), watch_(watch) {}
-  uint64_t size() const override { return file_->size(); }
-  absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const override {
-    watch_.Read(out.size());
-    return file_->ReadAt(offset, out);
-  }
-  absl::Status CheckUnchanged() const override { return file_->CheckUnchanged(); }
-
- private:
-  const std::unique_ptr<ReadableFile> file_;
-  StopAtRead& watch_;
-};
-
-class WatchedStorage : public Storage {
- public:
-  WatchedStorage(const Storage& storage, StopAtRead& watch) : storage_(storage), watch_(watch) {}
-  absl::StatusOr<std::unique_ptr<ReadableFile>> Open(std::string_view path) const override {
-    ASSIGN_OR_RETURN(auto file, storage_.Open(path));
-    return std::make_unique<WatchedFile>(std::move(file), watch_);
-  }
-  absl::StatusOr<std::vector<FileEntry>> List(std::string_view directory) const override {
-    return storage_.List(directory);
-  }
-  absl::StatusOr<bool> IsDirectory(std::string_view path) const override {
-    return storage_.IsDirectory(path);
-  }
-  absl::StatusOr<std::unique_ptr<OutputDirectory>> CreateDirectory(std::string_view path,
-                                                                   bool overwrite) const override {
-    return storage_.CreateDirectory(path, overwrite);
-  }
-  absl::Status RemoveDirectory(std::string_view path) const override {
-    return storage_.RemoveDirectory(path);
-  }
-
- private:
-  const Storage& storage_;
-  StopAtRead& watch_;
-};
-
 constexpr int kThreads = 2;
 constexpr int64_t kSlabBytes = 2048;
+// Of a job that is long; spread over all that it begins.
+constexpr int kMostStops = 200;
+// Those that compute, and the one that digests the source beside them.
+constexpr int kInFlight = kThreads + 1;
 const TokenSource kTokens = {.ids = {{1, 5, 9, 3, 7}, {1, 2, 20, 4}}};
+
+// What a caller hears: a tensor, a layer or a file after the other.
+class CountReports : public RunObserver {
+ public:
+  explicit CountReports(const StopAt& stop) : stop_(stop) {}
+  void OnProgress(const Progress&) override {
+    if (stop_.token().stop_requested()) ++late;
+  }
+  std::atomic<int> late = 0;
+
+ private:
+  const StopAt& stop_;
+};
 
 class CancellationTest : public testing::Test {
  protected:
@@ -92,41 +59,73 @@ class CancellationTest : public testing::Test {
     return names;
   }
 
-  // Stops it at its first read, at its second, and so on until it ends before that.
-  void StopEverywhere(const Work& work) {
+  struct Run {
+    absl::Status status;
+    int begun = 0;
+  };
+
+  // Runs it as a job of the service runs, until it begins its `at`-th thing.
+  Run StopOnce(const Work& work, int at, int in_flight) {
+    StopAt stop(at);
+    CountReports reports(stop);
+    const WatchedStorage watched(storage_, stop);
+    const StoppableStorage job(watched, stop.token());
+    const absl::Status status = work(job, {.stop = stop.token(),
+                                           .observer = &reports,
+                                           .threads = kThreads,
+                                           .slab_bytes = kSlabBytes});
+    EXPECT_LT(stop.late(), in_flight) << "begun after the stop at " << at;
+    EXPECT_LE(reports.late, in_flight) << "at " << at;
+    return {status, stop.begun()};
+  }
+
+  // Stops it at the first thing that it begins, at the second, and so on to the last.
+  void StopEverywhere(const Work& work, int in_flight = kInFlight) {
     std::vector<std::string> before = Names();
     int cancelled = 0;
-    uint64_t most = 0;
-    for (int at = 0;; ++at) {
-      StopAtRead watch{.at = at};
-      const WatchedStorage watched(storage_, watch);
-      const absl::Status status = work(
-          watched, {.stop = watch.stop.get_token(), .threads = kThreads, .slab_bytes = kSlabBytes});
-      if (watch.reads <= at) {
-        EXPECT_TRUE(status.ok()) << status;
+    for (int at = 0, step = 1;; at += step) {
+      const Run run = StopOnce(work, at, in_flight);
+      if (run.begun <= at) {
+        EXPECT_TRUE(run.status.ok()) << run.status;
         break;
       }
-      most = std::max<uint64_t>(most, watch.late_bytes);
-      if (status.ok()) {  // its last reads: it was as good as done
+      if (run.status.ok()) {  // the last: it was as good as done
         before = Names();
         continue;
       }
-      ++cancelled;
-      ASSERT_EQ(ReasonOf(status), Reason::kCancelled) << at << ": " << status;
-      ASSERT_EQ(Names(), before) << "at read " << at;
+      if (++cancelled % kMostStops == 0) step *= 2;
+      ASSERT_EQ(ReasonOf(run.status), Reason::kCancelled) << at << ": " << run.status;
+      ASSERT_EQ(Names(), before) << "at " << at;
     }
-    std::printf("cancelled at %d reads, at most %llu bytes after the stop\n", cancelled,
-                static_cast<unsigned long long>(most));
-    EXPECT_GT(cancelled, 10);
+    std::printf("cancelled at %d places\n", cancelled);
+    EXPECT_GE(cancelled, 5);
   }
 
   MemoryStorage storage_;
 };
 
-TEST_F(CancellationTest, OfASearchWithItsProof) {
+TEST_F(CancellationTest, OfReadingHeaders) {
+  StopEverywhere(
+      [](const Storage& storage, const RunContext& context) {
+        RETURN_IF_ERROR(SurveySource(storage, "/m", context.threads).status());
+        return PlanCompression(storage, "/m", {}).status();
+      },
+      1);
+}
+
+TEST_F(CancellationTest, OfASearchWithItsProofAndAStudy) {
   StopEverywhere([](const Storage& storage, const RunContext& context) {
-    return Detect(storage, "/m", {.proof = ProofLevel::kJoint, .proof_tokens = kTokens}, context)
+    return Detect(
+               storage, "/m",
+               {.prompts = 3, .proof = ProofLevel::kJoint, .study = true, .proof_tokens = kTokens},
+               context)
         .status();
+  });
+}
+
+TEST_F(CancellationTest, OfASearchByWeightsAlone) {
+  StopEverywhere([](const Storage& storage, const RunContext& context) {
+    return Detect(storage, "/m", {.weights_only = true}, context).status();
   });
 }
 
@@ -141,9 +140,30 @@ TEST_F(CancellationTest, OfACompressionWithAndWithoutASearch) {
   }
 }
 
+TEST_F(CancellationTest, OfADenseOutputAndOfOneWithAnAdapter) {
+  const QuantizeOptions dense{.format = Format::kDense, .scheme = Scheme::kBlocks};
+  const QuantizeOptions adapter{.preserve = Preserve::kLora};
+  for (const QuantizeOptions& quantize : {dense, adapter}) {
+    StopEverywhere([&](const Storage& storage, const RunContext& context) {
+      return Compress(storage, "/m", storage, "/out", {.quantize = quantize, .overwrite = true},
+                      context)
+          .status();
+    });
+    ASSERT_TRUE(storage_.RemoveDirectory("/out").ok());
+  }
+}
+
 TEST_F(CancellationTest, OfAnEvaluation) {
   StopEverywhere([](const Storage& storage, const RunContext& context) {
-    return Evaluate(storage, "/m", {.tokens = kTokens}, context).status();
+    return Evaluate(storage, "/m", {.against = "/m", .tokens = kTokens}, context).status();
+  });
+}
+
+TEST_F(CancellationTest, OfAnalyses) {
+  AnalysisOptions all{.arms = true, .blocks = {256}, .activations = true, .awq = true};
+  all.calibration = kTokens;
+  StopEverywhere([&](const Storage& storage, const RunContext& context) {
+    return Evaluate(storage, "/m", {.tokens = kTokens, .analyses = all}, context).status();
   });
 }
 
@@ -168,9 +188,19 @@ TEST_F(CancellationTest, OfTheCallsOfACompressionInParts) {
       return CompressShard(storage, job, index, context).status();
     });
   }
-  StopEverywhere([&](const Storage& storage, const RunContext& context) {
-    return FinalizeCompression(storage, job, false, context).status();
-  });
+  StopEverywhere(
+      [&](const Storage& storage, const RunContext& context) {
+        return FinalizeCompression(storage, job, false, context).status();
+      },
+      kSideBySide);
+}
+
+TEST_F(CancellationTest, OfWritingTheDemonstrationModel) {
+  const Work work = [this](const Storage& storage, const RunContext&) {
+    RETURN_IF_ERROR(WriteDemoModel(storage, "/demo").status());
+    return storage_.RemoveDirectory("/demo");
+  };
+  StopEverywhere(work, 1);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "service/artifact_transfer.h"
 
 #include <deque>
+#include <functional>
 #include <string>
 
 #include "artifact/digest.h"
@@ -16,12 +17,14 @@ namespace {
 class ScriptedChannel : public ArtifactChannel {
  public:
   absl::StatusOr<std::optional<v1::CompressArtifactRequest>> Read() override {
+    RETURN_IF_ERROR(Pass());
     if (requests.empty()) return std::nullopt;
     auto next = requests.front();
     requests.pop_front();
     return next;
   }
   absl::Status Write(v1::CompressArtifactResponse& message) override {
+    RETURN_IF_ERROR(Pass());
     if (static_cast<int>(responses.size()) == gone_after) {
       return Error(Reason::kCancelled, "stream", "the caller is gone");
     }
@@ -42,6 +45,21 @@ class ScriptedChannel : public ArtifactChannel {
   std::vector<v1::CompressArtifactResponse> responses;
   std::string phases;
   int gone_after = -1;
+  // The caller cancels while the message of this number, from 0, is passed on.
+  int cancels_at = -1;
+  std::function<void()> cancel;
+  int passed = 0;
+  int late = 0;
+
+ private:
+  absl::Status Pass() {
+    if (cancels_at >= 0 && passed > cancels_at) {
+      ++late;
+      return Error(Reason::kCancelled, "stream", "the caller is gone");
+    }
+    if (passed++ == cancels_at) cancel();
+    return absl::OkStatus();
+  }
 };
 
 class ArtifactTransferTest : public testing::Test {
@@ -153,6 +171,30 @@ TEST_F(ArtifactTransferTest, FailuresOfTheEngineAreTold) {
   channel_.AddFile("config.json", "{}");
   channel_.requests.emplace_back().mutable_finish();
   EXPECT_EQ(ReasonOf(TransferArtifact(channel_, *run_).status()), Reason::kNotFinite);
+}
+
+// In both directions; after that no more than one message is asked for or sent.
+TEST_F(ArtifactTransferTest, ACancelAtAnyMessageEndsIt) {
+  run_.reset();
+  for (int at = 0;; ++at) {
+    auto run = *JobRun::Admit(fake_.backend, JobKind::kArtifact);
+    ScriptedChannel channel;
+    channel.requests.emplace_back().mutable_options();
+    channel.AddFile("config.json", "{}");
+    channel.AddFile("model.safetensors", "weights");
+    channel.requests.emplace_back().mutable_finish();
+    channel.cancels_at = at;
+    channel.cancel = [&run] { run->RequestStop(); };
+    const absl::Status status = TransferArtifact(channel, *run).status();
+    EXPECT_LE(channel.late, 1) << at;
+    if (channel.passed <= at) {
+      EXPECT_TRUE(status.ok()) << status;
+      EXPECT_EQ(at, 14) << "8 messages there and 6 back";
+      break;
+    }
+    // All but the result was sent already.
+    if (at < 13) EXPECT_EQ(ReasonOf(status), Reason::kCancelled) << at;
+  }
 }
 
 TEST_F(ArtifactTransferTest, EndsWhenTheCallerGoesAway) {

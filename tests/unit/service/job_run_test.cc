@@ -111,8 +111,11 @@ TEST(JobRun, StopsWhenAsked) {
   FakeBackend fake;
   auto run = *JobRun::Admit(fake.backend, JobKind::kDetect);
   EXPECT_TRUE(run->Context().Check().ok());
+  EXPECT_EQ(ReasonOf(run->storage().Open("/x").status()), Reason::kSourceNotFound);
   run->RequestStop();
   EXPECT_EQ(ReasonOf(run->Context().Check()), Reason::kCancelled);
+  EXPECT_EQ(ReasonOf(run->storage().Open("/x").status()), Reason::kCancelled)
+      << "the store begins nothing any more";
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "storage/local_storage.h"
 #include "storage/memory_storage.h"
+#include "storage/stoppable_storage.h"
 #include "tests/support/safetensors_file.h"
 #include "tests/support/temporary_directory.h"
 
@@ -38,8 +39,20 @@ class MemoryBackend : public Backend {
   MemoryStorage storage_;
 };
 
-const auto kBackends = ::testing::Values(&Make<LocalBackend>, &Make<MemoryBackend>);
-const auto kName = [](const auto& info) { return info.index == 0 ? "Local" : "Memory"; };
+// A job's view of a store is that store until a stop.
+class StoppableBackend : public LocalBackend {
+ public:
+  const Storage& storage() const override { return storage_; }
+
+ private:
+  const StoppableStorage storage_{LocalBackend::storage(), std::stop_token()};
+};
+
+const auto kBackends =
+    ::testing::Values(&Make<LocalBackend>, &Make<MemoryBackend>, &Make<StoppableBackend>);
+const auto kName = [](const auto& info) {
+  return std::vector<std::string>{"Local", "Memory", "Stoppable"}[info.index];
+};
 
 INSTANTIATE_TEST_SUITE_P(Backends, ReadConformance, kBackends, kName);
 INSTANTIATE_TEST_SUITE_P(Backends, ListConformance, kBackends, kName);
