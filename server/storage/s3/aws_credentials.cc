@@ -93,7 +93,7 @@ AwsCredentialChain::Found AwsCredentialChain::FromEnvironment() {
   return AwsCredentials{*access, *secret, EnvironmentText("AWS_SESSION_TOKEN").value_or("")};
 }
 
-AwsCredentialChain::Found AwsCredentialChain::FromWebIdentity() const {
+AwsCredentialChain::Found AwsCredentialChain::FromWebIdentity(const HttpClient& client) const {
   const auto file = EnvironmentText("AWS_WEB_IDENTITY_TOKEN_FILE");
   const auto role = EnvironmentText("AWS_ROLE_ARN");
   if (!file || !role) return std::nullopt;
@@ -113,7 +113,7 @@ AwsCredentialChain::Found AwsCredentialChain::FromWebIdentity() const {
   request.url.path = "/";
   request.headers.emplace_back("Content-Type", "application/x-www-form-urlencoded");
   request.body = {reinterpret_cast<const std::byte*>(form.data()), form.size()};
-  ASSIGN_OR_RETURN(const std::string answer, Ask(client_, request));
+  ASSIGN_OR_RETURN(const std::string answer, Ask(client, request));
   const auto credentials = ParseAssumedRole(answer);
   if (!credentials) return Failed("STS", "answers with no credentials");
   return credentials;
@@ -137,7 +137,7 @@ AwsCredentialChain::Found AwsCredentialChain::FromProfile() {
   return credentials;
 }
 
-AwsCredentialChain::Found AwsCredentialChain::FromInstance() const {
+AwsCredentialChain::Found AwsCredentialChain::FromInstance(const HttpClient& client) const {
   if (!options_.instance_metadata) return std::nullopt;
   HttpRequest request{.method = "PUT", .what = "instance metadata", .store = "s3"};
   ASSIGN_OR_RETURN(
@@ -147,28 +147,46 @@ AwsCredentialChain::Found AwsCredentialChain::FromInstance() const {
   request.any_address = true;
   request.url.path = "/latest/api/token";
   request.headers.emplace_back("X-aws-ec2-metadata-token-ttl-seconds", "21600");
-  ASSIGN_OR_RETURN(const std::string token, Ask(client_, request));
+  ASSIGN_OR_RETURN(const std::string token, Ask(client, request));
   request.method = "GET";
   request.headers = {{"X-aws-ec2-metadata-token", Trimmed(token)}};
   request.url.path = "/latest/meta-data/iam/security-credentials/";
-  ASSIGN_OR_RETURN(const std::string roles, Ask(client_, request));
+  ASSIGN_OR_RETURN(const std::string roles, Ask(client, request));
   const std::string role = Trimmed(roles.substr(0, roles.find('\n')));
   request.url.path += PercentEncode(role, false);
-  ASSIGN_OR_RETURN(const std::string answer, Ask(client_, request));
+  ASSIGN_OR_RETURN(const std::string answer, Ask(client, request));
   return ParseInstanceRole(request.what, answer);
 }
 
-absl::StatusOr<AwsCredentials> AwsCredentialChain::Get() {
-  const std::lock_guard lock(mutex_);
-  if (kept_ && kept_->expires - kRenewBefore > std::chrono::system_clock::now()) return *kept_;
-  const std::function<Found()> links[] = {FromEnvironment, [this] { return FromWebIdentity(); },
-                                          FromProfile, [this] { return FromInstance(); }};
+absl::StatusOr<AwsCredentials> AwsCredentialChain::Find(const HttpClient& client) const {
+  const std::function<Found()> links[] = {FromEnvironment, [&] { return FromWebIdentity(client); },
+                                          FromProfile, [&] { return FromInstance(client); }};
   for (const auto& link : links) {
-    ASSIGN_OR_RETURN(kept_, link());
-    if (kept_) return *kept_;
+    ASSIGN_OR_RETURN(const std::optional<AwsCredentials> found, link());
+    if (found) return *found;
   }
   return Failed("credentials of AWS",
                 "none in the environment, as a web identity, in a profile or of the instance");
+}
+
+bool AwsCredentialChain::IsFresh() const {
+  return kept_ && kept_->expires - kRenewBefore > std::chrono::system_clock::now();
+}
+
+absl::StatusOr<AwsCredentials> AwsCredentialChain::Get(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  if (!answered_.wait(lock, stop, [this] { return IsFresh() || !asking_; })) {
+    return Error(Reason::kCancelled, "credentials of AWS", "stopped as asked");
+  }
+  if (IsFresh()) return *kept_;
+  asking_ = true;
+  lock.unlock();
+  absl::StatusOr<AwsCredentials> found = Find(client_.Until(stop));
+  lock.lock();
+  asking_ = false;
+  answered_.notify_all();
+  if (found.ok()) kept_ = *found;
+  return found;
 }
 
 }  // namespace linchpin

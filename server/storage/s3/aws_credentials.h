@@ -8,8 +8,10 @@
 //   4. the instance's metadata service (IMDSv2), where the operator says so
 #pragma once
 
+#include <condition_variable>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -22,14 +24,14 @@ namespace linchpin {
 class CredentialSource {
  public:
   virtual ~CredentialSource() = default;
-  // STORAGE_FAILED saying where it looked.
-  virtual absl::StatusOr<AwsCredentials> Get() = 0;
+  // STORAGE_FAILED saying where it looked; CANCELLED once `stop` is requested.
+  virtual absl::StatusOr<AwsCredentials> Get(const std::stop_token& stop) = 0;
 };
 
 class FixedCredentials : public CredentialSource {
  public:
   explicit FixedCredentials(AwsCredentials credentials) : credentials_(std::move(credentials)) {}
-  absl::StatusOr<AwsCredentials> Get() override { return credentials_; }
+  absl::StatusOr<AwsCredentials> Get(const std::stop_token&) override { return credentials_; }
 
  private:
   const AwsCredentials credentials_;
@@ -45,20 +47,25 @@ class AwsCredentialChain : public CredentialSource {
   AwsCredentialChain(HttpClient client, Options options)
       : client_(std::move(client)), options_(std::move(options)) {}
 
-  absl::StatusOr<AwsCredentials> Get() override;
+  // Of several threads that want them, one asks; the others wait for it.
+  absl::StatusOr<AwsCredentials> Get(const std::stop_token& stop) override;
 
  private:
   // Nothing where this link of the chain is not set up.
   using Found = absl::StatusOr<std::optional<AwsCredentials>>;
   static Found FromEnvironment();
-  Found FromWebIdentity() const;
+  Found FromWebIdentity(const HttpClient& client) const;
   static Found FromProfile();
-  Found FromInstance() const;
+  Found FromInstance(const HttpClient& client) const;
+  absl::StatusOr<AwsCredentials> Find(const HttpClient& client) const;
+  bool IsFresh() const;  // with mutex_ held
 
   const HttpClient client_;
   const Options options_;
   std::mutex mutex_;
+  std::condition_variable_any answered_;
   std::optional<AwsCredentials> kept_;  // guarded by mutex_
+  bool asking_ = false;                 // guarded by mutex_
 };
 
 // An environment variable, or nothing where it is not set or empty.

@@ -50,12 +50,14 @@ std::string CopySource(const Uri& from) {
 S3Client S3Client::Until(const std::stop_token& stop) const {
   S3Client client = *this;
   client.http_ = http_.Until(stop);
+  client.stop_ = stop;
   return client;
 }
 
 S3Client S3Client::ForCleaning(int attempts) const {
   S3Client client = *this;
   client.http_ = http_.Until({}).WithAttempts(attempts);
+  client.stop_ = {};
   return client;
 }
 
@@ -73,9 +75,9 @@ HttpRequest S3Client::Request(const Uri& uri, std::string method, std::string qu
     request.url.path = path.empty() ? "/" : path;
   }
   request.url.query = std::move(query);
-  request.authorize = [credentials = credentials_,
-                       options = options_](HttpRequest& sent) -> absl::Status {
-    ASSIGN_OR_RETURN(const AwsCredentials found, credentials->Get());
+  request.authorize = [credentials = credentials_, options = options_,
+                       stop = stop_](HttpRequest& sent) -> absl::Status {
+    ASSIGN_OR_RETURN(const AwsCredentials found, credentials->Get(stop));
     SignV4(found, options->dialect, options->region, std::chrono::system_clock::now(), sent);
     return absl::OkStatus();
   };

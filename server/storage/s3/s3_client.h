@@ -85,6 +85,7 @@ class S3Client {
   HttpClient http_;
   std::shared_ptr<const S3Options> options_;
   std::shared_ptr<CredentialSource> credentials_;
+  std::stop_token stop_;
 };
 
 }  // namespace linchpin

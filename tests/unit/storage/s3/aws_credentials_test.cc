@@ -2,11 +2,13 @@
 
 #include <cstdlib>
 #include <string>
+#include <thread>
 
 #include "base/status.h"
 #include "fmt/format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/patience.h"
 #include "tests/support/scripted_http_server.h"
 #include "tests/support/temporary_directory.h"
 
@@ -54,7 +56,7 @@ TEST_F(AwsCredentialsTest, TheEnvironmentComesFirst) {
   Set("AWS_SECRET_ACCESS_KEY", "secret");
   Set("AWS_SESSION_TOKEN", "token");
   Set("AWS_SHARED_CREDENTIALS_FILE", "/nowhere");
-  const auto found = Chain().Get();
+  const auto found = Chain().Get({});
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_EQ(found->access_key + found->secret_key + found->session_token, "envsecrettoken");
 }
@@ -64,21 +66,21 @@ TEST_F(AwsCredentialsTest, ReadsTheProfileThatIsNamed) {
                    "# comment\n[default]\naws_access_key_id = one\n aws_secret_access_key=s=1 \n"
                    "[ other ]\r\naws_access_key_id=two\r\naws_secret_access_key=s2\r\n"
                    "aws_session_token = t\r\n[half]\naws_access_key_id=three\n");
-  const auto main = Chain().Get();
+  const auto main = Chain().Get({});
   ASSERT_TRUE(main.ok()) << main.status();
   EXPECT_EQ(main->access_key + " " + main->secret_key, "one s=1");
   Set("AWS_PROFILE", "other");
-  EXPECT_EQ(Chain().Get()->session_token, "t");
+  EXPECT_EQ(Chain().Get({})->session_token, "t");
   Set("AWS_PROFILE", "half");
-  EXPECT_EQ(ReasonOf(Chain().Get().status()), Reason::kStorageFailed);
+  EXPECT_EQ(ReasonOf(Chain().Get({}).status()), Reason::kStorageFailed);
 }
 
 TEST_F(AwsCredentialsTest, SaysWhereItLooked) {
-  const absl::Status status = Chain().Get().status();
+  const absl::Status status = Chain().Get({}).status();
   EXPECT_EQ(ReasonOf(status), Reason::kStorageFailed);
   EXPECT_THAT(std::string(status.message()), HasSubstr("profile"));
   Set("AWS_SHARED_CREDENTIALS_FILE", directory_ / "none");
-  EXPECT_THAT(std::string(Chain().Get().status().message()), HasSubstr(directory_ / "none"));
+  EXPECT_THAT(std::string(Chain().Get({}).status().message()), HasSubstr(directory_ / "none"));
 }
 
 TEST_F(AwsCredentialsTest, ExchangesAWebIdentityAndKeepsWhatItGets) {
@@ -90,7 +92,7 @@ TEST_F(AwsCredentialsTest, ExchangesAWebIdentityAndKeepsWhatItGets) {
   Set("AWS_WEB_IDENTITY_TOKEN_FILE", directory_.Write("token", "a.b+c\n"));
   AwsCredentialChain chain = Chain();
   for (int i = 0; i < 3; ++i) {
-    const auto found = chain.Get();
+    const auto found = chain.Get({});
     ASSERT_TRUE(found.ok()) << found.status();
     EXPECT_EQ(found->access_key + found->secret_key + found->session_token, "A0ST");
   }
@@ -110,8 +112,30 @@ TEST_F(AwsCredentialsTest, RenewsWhatExpires) {
   Set("AWS_ROLE_ARN", "role");
   Set("AWS_WEB_IDENTITY_TOKEN_FILE", directory_.Write("token", "t"));
   AwsCredentialChain chain = Chain();
-  EXPECT_EQ(chain.Get()->access_key, "A0");
-  EXPECT_EQ(chain.Get()->access_key, "A1");
+  EXPECT_EQ(chain.Get({})->access_key, "A0");
+  EXPECT_EQ(chain.Get({})->access_key, "A1");
+}
+
+// One asks a server that never answers, the others wait for that one.
+TEST_F(AwsCredentialsTest, AStopEndsWaitingForThem) {
+  ScriptedHttpServer sts([](const ScriptedRequest&) {
+    return ScriptedReply{.bytes = "", .then = ScriptedReply::Then::kStall};
+  });
+  Set("AWS_ENDPOINT_URL_STS", UrlOf(sts));
+  Set("AWS_ROLE_ARN", "role");
+  Set("AWS_WEB_IDENTITY_TOKEN_FILE", directory_.Write("token", "t"));
+  HttpOptions patient{.addresses = *AddressRule::Create({}), .slow_for = std::chrono::hours(1)};
+  AwsCredentialChain chain(HttpClient(std::move(patient)), {});
+  std::stop_source first, second;
+  std::jthread asks(
+      [&] { EXPECT_EQ(ReasonOf(chain.Get(first.get_token()).status()), Reason::kCancelled); });
+  EXPECT_TRUE(Comes([&] { return !sts.requests().empty(); }));
+  std::jthread waits(
+      [&] { EXPECT_EQ(ReasonOf(chain.Get(second.get_token()).status()), Reason::kCancelled); });
+  second.request_stop();
+  waits.join();
+  EXPECT_EQ(sts.requests().size(), 1U);
+  first.request_stop();
 }
 
 TEST_F(AwsCredentialsTest, AFailedExchangeIsToldAndTheTokenIsNot) {
@@ -121,7 +145,7 @@ TEST_F(AwsCredentialsTest, AFailedExchangeIsToldAndTheTokenIsNot) {
   Set("AWS_ENDPOINT_URL_STS", UrlOf(sts));
   Set("AWS_ROLE_ARN", "role");
   Set("AWS_WEB_IDENTITY_TOKEN_FILE", directory_.Write("token", "planted-token"));
-  const absl::Status status = Chain().Get().status();
+  const absl::Status status = Chain().Get({}).status();
   EXPECT_EQ(ReasonOf(status), Reason::kStorageFailed);
   EXPECT_THAT(std::string(status.message()), HasSubstr("403"));
   EXPECT_THAT(std::string(status.message()), Not(HasSubstr("planted-token")));
@@ -140,9 +164,9 @@ TEST_F(AwsCredentialsTest, AsksTheInstanceOnlyWhereItMay) {
                            "Token":"T","Expiration":"2099-01-01T00:00:00Z"})");
   });
   Set("AWS_EC2_METADATA_SERVICE_ENDPOINT", UrlOf(metadata));
-  EXPECT_FALSE(Chain(false).Get().ok());
+  EXPECT_FALSE(Chain(false).Get({}).ok());
   EXPECT_EQ(metadata.connections(), 0);
-  const auto found = Chain(true).Get();
+  const auto found = Chain(true).Get({});
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_EQ(found->access_key + found->secret_key + found->session_token, "IST");
 }
