@@ -17,10 +17,7 @@ ShardWriter::ShardWriter(const Checkpoint& checkpoint, const Plan& plan, const S
   }
 }
 
-std::pair<size_t, uint64_t> ShardWriter::PlaceOf(size_t row) const {
-  const TensorSlot& slot = shards_.SlotsOf(row)[0];
-  return {file_of_.at(slot.file), slot.begin};
-}
+size_t ShardWriter::FileOf(size_t row) const { return file_of_.at(shards_.SlotsOf(row)[0].file); }
 
 absl::Status ShardWriter::Begin(const RunContext& context) {
   std::vector<std::vector<std::pair<uint64_t, uint64_t>>> later(digests_.size());
@@ -68,11 +65,13 @@ absl::StatusOr<std::vector<TensorRecord>> ShardWriter::Write(const Importance* i
                                                              const Journal& journal,
                                                              const RunContext& context) {
   RETURN_IF_ERROR(Begin(context));
-  // As they lie, so that the digests can follow.
+  // File after file, so that the digests can follow; and within one in the plan's order, which
+  // is that of every region of it: no region has holes for long, which a store that takes
+  // whole parts would keep in memory.
   std::vector<size_t> order(plan_.rows.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(),
-            [this](size_t a, size_t b) { return PlaceOf(a) < PlaceOf(b); });
+  std::stable_sort(order.begin(), order.end(),
+                   [this](size_t a, size_t b) { return FileOf(a) < FileOf(b); });
   ProgressMeter meter(Stage::kQuantize, plan_.bytes_in(), context);
   std::vector<TensorRecord> records(order.size());
   RETURN_IF_ERROR(ForEachIndex(context.threads, order.size(), [&](size_t i) -> absl::Status {

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -25,7 +24,7 @@ class ShardWriter {
   ShardWriter(const Checkpoint& checkpoint, const Plan& plan, const ShardFiles& shards);
 
   // Every tensor of the plan, in its order, but what `journal` knows to stand there;
-  // threads take them as they lie in the files.  Reports the stage quantize.  Once.
+  // threads take them file after file.  Reports the stage quantize.  Once.
   absl::StatusOr<std::vector<TensorRecord>> Write(const Importance* importance,
                                                   const Journal& journal,
                                                   const RunContext& context);
@@ -34,7 +33,7 @@ class ShardWriter {
   absl::StatusOr<std::vector<FileRecord>> Digests(const RunContext& context);
 
  private:
-  std::pair<size_t, uint64_t> PlaceOf(size_t row) const;
+  size_t FileOf(size_t row) const;
   // All but the tensors.
   absl::Status Begin(const RunContext& context);
   absl::StatusOr<TensorRecord> WriteRow(size_t row, const Importance* importance,

@@ -90,10 +90,13 @@ KeptBlocks& TheKeptBlocks() {
 
 }  // namespace
 
-ZeroedBytes::ZeroedBytes(size_t size) : capacity_(size), size_(size) {
+ZeroedBytes::ZeroedBytes(size_t size, bool sparse) : capacity_(size), sparse_(sparse), size_(size) {
   void* memory = nullptr;
   if (capacity_ < kMapped) {
     memory = std::calloc(std::max<size_t>(capacity_, 1), 1);
+  } else if (sparse_) {
+    memory = Map(HugePages(capacity_));
+    if (memory != nullptr) madvise(memory, HugePages(capacity_), MADV_NOHUGEPAGE);
   } else {
     memory = TheKeptBlocks().Take(HugePages(capacity_), touched_);
     if (memory == nullptr) memory = Map(HugePages(capacity_));
@@ -107,6 +110,8 @@ ZeroedBytes::ZeroedBytes(size_t size) : capacity_(size), size_(size) {
 ZeroedBytes::~ZeroedBytes() {
   if (capacity_ < kMapped) {
     std::free(data_);
+  } else if (sparse_) {
+    munmap(data_, HugePages(capacity_));
   } else {
     TheKeptBlocks().Give(data_, HugePages(capacity_), written_, touched_);
   }

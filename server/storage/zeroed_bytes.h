@@ -10,13 +10,15 @@ namespace linchpin {
 // Bytes that begin as zeros and take memory only where they were touched, so that
 // a file that is announced costs what has arrived of it.  Of large ones, what was
 // written stays at hand for the next, up to kKept in all, cleared, and marked as
-// what the system may take whenever it wants; the rest goes back at once.
+// what the system may take whenever it wants; the rest goes back at once.  Sparse
+// ones are touched page by page, as those that hold little of what they have room for
+// should be, and go back whole.
 class ZeroedBytes {
  public:
   static constexpr size_t kKept = size_t{256} << 20;
 
   // std::bad_alloc where there is no such room.
-  explicit ZeroedBytes(size_t size);
+  explicit ZeroedBytes(size_t size, bool sparse = false);
   ~ZeroedBytes();
   ZeroedBytes(const ZeroedBytes&) = delete;
   ZeroedBytes& operator=(const ZeroedBytes&) = delete;
@@ -38,6 +40,7 @@ class ZeroedBytes {
 
  private:
   const size_t capacity_;
+  const bool sparse_;
   size_t size_;
   std::atomic<size_t> written_ = 0;
   size_t touched_ = 0;  // at the beginning, by who had it before

@@ -10,9 +10,9 @@
 #include <memory>
 #include <mutex>
 #include <utility>
-#include <vector>
 
 #include "absl/status/statusor.h"
+#include "storage/zeroed_bytes.h"
 
 namespace linchpin {
 
@@ -20,7 +20,7 @@ namespace linchpin {
 // Thread-safe: of several threads that want one block, one fetches it.
 class BlockCache {
  public:
-  using Block = std::shared_ptr<const std::vector<std::byte>>;
+  using Block = std::shared_ptr<const ZeroedBytes>;
   using Fetch = std::function<absl::StatusOr<Block>()>;
 
   static constexpr uint64_t kBlockBytes = uint64_t{4} << 20;

@@ -170,9 +170,10 @@ absl::Status RemoteFile::ReadThroughCache(uint64_t offset, absl::Span<std::byte>
     const uint64_t index = offset / BlockCache::kBlockBytes;
     const uint64_t begin = index * BlockCache::kBlockBytes;
     const auto fetch = [&]() -> absl::StatusOr<BlockCache::Block> {
-      auto block = std::make_shared<std::vector<std::byte>>(
-          std::min(BlockCache::kBlockBytes, version_.size - begin));
-      RETURN_IF_ERROR(Fetch(begin, absl::MakeSpan(*block)));
+      auto block =
+          std::make_shared<ZeroedBytes>(std::min(BlockCache::kBlockBytes, version_.size - begin));
+      block->Written(block->size());
+      RETURN_IF_ERROR(Fetch(begin, absl::MakeSpan(block->data(), block->size())));
       return block;
     };
     ASSIGN_OR_RETURN(const BlockCache::Block block, cache_->Get(id_, index, fetch));

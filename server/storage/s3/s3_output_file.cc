@@ -49,8 +49,7 @@ std::shared_ptr<S3OutputFile::Part> S3OutputFile::Hold(size_t index) {
   if (!etags_[index].empty()) return nullptr;
   std::shared_ptr<Part>& part = parts_[index];
   if (part == nullptr) {
-    part = std::make_shared<Part>();
-    part->bytes.resize(std::min(part_bytes_, size_ - index * part_bytes_));
+    part = std::make_shared<Part>(std::min(part_bytes_, size_ - index * part_bytes_));
   }
   return part;
 }
@@ -106,7 +105,7 @@ absl::Status S3OutputFile::SendPart(size_t index, const Part& part) {
     }
     upload = upload_;
   }
-  ASSIGN_OR_RETURN(std::string etag, client_.UploadPart(stage_, upload, index + 1, part.bytes));
+  ASSIGN_OR_RETURN(std::string etag, client_.UploadPart(stage_, upload, index + 1, part.View()));
   const std::lock_guard lock(mutex_);
   etags_[index] = std::move(etag);
   parts_.erase(index);
@@ -170,7 +169,7 @@ absl::Status S3OutputFile::Publish(const S3Client& client, const Uri& place, boo
   if (!IsSmall()) return client.Copy(stage_, size_, place, create);
   const std::lock_guard lock(mutex_);
   const absl::Span<const std::byte> bytes =
-      size_ == 0 ? absl::Span<const std::byte>() : absl::MakeConstSpan(Hold(0)->bytes);
+      size_ == 0 ? absl::Span<const std::byte>() : Hold(0)->View();
   const absl::Status status = client.Put(place, bytes, create);
   if (ReasonOf(status) != Reason::kOutputExists) return status;
   // It may be ours, after an answer that was lost.

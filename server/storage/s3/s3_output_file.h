@@ -3,8 +3,9 @@
 // S3 has no writing at an offset: a large file is a multipart upload, whose
 // parts are put together in memory and sent as soon as each is whole, by the
 // thread that completes it.  So memory holds the parts in which something is
-// missing: of a file that is written front to back by n threads about n, of one
-// with several such regions (header, codes, scales) as many for each.  A file of
+// missing, each as far as it was written: of a file that is written front to back by
+// n threads about n, of one with several such regions (header, codes, scales) as many
+// for each.  A file of
 // at most one part stays in memory until the output is committed.
 #pragma once
 
@@ -17,6 +18,7 @@
 #include "storage/http/block_cache.h"
 #include "storage/s3/s3_client.h"
 #include "storage/storage.h"
+#include "storage/zeroed_bytes.h"
 
 namespace linchpin {
 
@@ -47,7 +49,10 @@ class S3OutputFile {
 
  private:
   struct Part {
-    std::vector<std::byte> bytes;
+    explicit Part(size_t size) : bytes(size, /*sparse=*/true) {}
+    absl::Span<const std::byte> View() const { return {bytes.data(), bytes.size()}; }
+
+    ZeroedBytes bytes;                     // as much memory as was written of it
     std::map<uint64_t, uint64_t> written;  // begin -> end of what is there, merged
     bool sending = false;
   };

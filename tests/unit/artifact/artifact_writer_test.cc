@@ -1,9 +1,12 @@
 #include "artifact/artifact_writer.h"
 
+#include <algorithm>
 #include <limits>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -68,6 +71,62 @@ TEST(WriteArtifactTest, AWholeModelDirectoryComesOut) {
   ASSERT_TRUE(index.ok());
   EXPECT_EQ(index->total_size, output->total_bytes());
   EXPECT_EQ(index->weight_map.size(), output->tensors().size());
+}
+
+// An output that notes how many pieces, neither meeting nor touching, any of its files
+// consisted of at most.
+class PiecesOutput : public OutputDirectory {
+ public:
+  explicit PiecesOutput(std::unique_ptr<OutputDirectory> output) : output_(std::move(output)) {}
+  absl::StatusOr<std::unique_ptr<WritableFile>> CreateFile(std::string_view name,
+                                                           uint64_t size) override {
+    ASSIGN_OR_RETURN(auto file, output_->CreateFile(name, size));
+    return std::make_unique<File>(std::move(file), most_);
+  }
+  absl::Status Commit() override { return output_->Commit(); }
+  size_t most() const { return most_; }
+
+ private:
+  class File : public WritableFile {
+   public:
+    File(std::unique_ptr<WritableFile> file, size_t& most) : file_(std::move(file)), most_(most) {}
+    absl::Status WriteAt(uint64_t offset, absl::Span<const std::byte> bytes) override {
+      std::map<uint64_t, uint64_t> joined;  // begin -> end
+      pieces_.insert({offset, offset + bytes.size()});
+      for (const auto& [begin, end] : pieces_) {
+        if (joined.empty() || joined.rbegin()->second < begin) joined[begin] = end;
+        joined.rbegin()->second = std::max(joined.rbegin()->second, end);
+      }
+      pieces_ = std::move(joined);
+      most_ = std::max(most_, pieces_.size());
+      return file_->WriteAt(offset, bytes);
+    }
+    absl::Status ReadAt(uint64_t offset, absl::Span<std::byte> out) const override {
+      return file_->ReadAt(offset, out);
+    }
+
+   private:
+    const std::unique_ptr<WritableFile> file_;
+    size_t& most_;
+    std::map<uint64_t, uint64_t> pieces_;
+  };
+  const std::unique_ptr<OutputDirectory> output_;
+  size_t most_ = 0;
+};
+
+TEST(WriteArtifactTest, EveryRegionOfAFileIsWrittenFrontToBack) {
+  MemoryStorage storage;
+  PutTinyCheckpoint(storage, "in", {.layers = 12});
+  const absl::StatusOr<Checkpoint> in = Checkpoint::Open(storage, "in");
+  ASSERT_TRUE(in.ok()) << in.status();
+  for (const Scheme scheme : {Scheme::kW4A16, Scheme::kW8A8, Scheme::kFp8}) {
+    const absl::StatusOr<Plan> plan =
+        MakePlan(*in, {.scheme = scheme, .scale = ScaleRule::kMinMax}, {});
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    PiecesOutput output(*storage.CreateDirectory("out", false));
+    ASSERT_TRUE(WriteArtifact(*in, *plan, output, {}).ok());
+    EXPECT_LE(output.most(), 4U) << "the header, and the tensors of each element type";
+  }
 }
 
 TEST(WriteArtifactTest, TensorsAreWhatThePlanSays) {

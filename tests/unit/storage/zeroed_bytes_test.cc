@@ -1,7 +1,10 @@
 #include "storage/zeroed_bytes.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <new>
 #include <vector>
@@ -77,8 +80,30 @@ TEST(ZeroedBytes, BytesThatNobodyToldOfDoNotComeBack) {
   EXPECT_TRUE(AllZero(bytes));
 }
 
+// Of the whole process.
+size_t ResidentBytes() {
+  size_t all = 0;
+  size_t resident = 0;
+  std::ifstream("/proc/self/statm") >> all >> resident;
+  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST(ZeroedBytes, SparseOnesTakeThePagesThatWereTouchedAndGoBackWhole) {
+  const size_t kept = ZeroedBytes::KeptBytes();
+  const size_t before = ResidentBytes();
+  {
+    ZeroedBytes bytes(1024 * kMiB, /*sparse=*/true);
+    for (size_t at = 0; at < bytes.size(); at += 2 * kMiB) bytes[at] = std::byte{1};
+    bytes.Written(bytes.size());
+    EXPECT_LT(ResidentBytes(), before + 100 * kMiB) << "512 pages";
+    EXPECT_EQ(bytes[4 * kMiB + 1], std::byte{0});
+  }
+  EXPECT_EQ(ZeroedBytes::KeptBytes(), kept);
+}
+
 TEST(ZeroedBytes, MoreThanThereIsIsRefused) {
   EXPECT_THROW(ZeroedBytes(size_t{1} << 60), std::bad_alloc);
+  EXPECT_THROW(ZeroedBytes(size_t{1} << 60, /*sparse=*/true), std::bad_alloc);
 }
 
 }  // namespace

@@ -1,7 +1,10 @@
 // Outputs with files of several parts, and writers that die, on real S3 servers.
 #include "storage/s3/s3_output.h"
 
+#include <unistd.h>
+
 #include <atomic>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -98,6 +101,26 @@ TEST_P(S3OutputTest, ALargeFileIsPutTogetherFromPartsInAnyOrder) {
   ASSERT_TRUE(status.ok()) << status;
   EXPECT_THAT(Keys(), ElementsAre("linchpin.json", "model.safetensors"));
   EXPECT_TRUE(Read("model.safetensors") == content);
+}
+
+size_t ResidentPages() {
+  size_t all = 0;
+  size_t resident = 0;
+  std::ifstream("/proc/self/statm") >> all >> resident;
+  return resident;
+}
+
+TEST_P(S3OutputTest, AFileOfWhichLittleStandsTakesLittleMemory) {
+  constexpr size_t kFiles = 200;
+  auto output = Create();
+  std::vector<std::unique_ptr<WritableFile>> files;
+  const size_t before = ResidentPages();
+  for (size_t i = 0; i < kFiles; ++i) {
+    files.push_back(*output->CreateFile(std::to_string(i), 100 * kPart));
+    ASSERT_TRUE(files.back()->WriteAt(0, Bytes("a header")).ok());
+  }
+  const size_t pages = kPart / static_cast<size_t>(sysconf(_SC_PAGESIZE));  // of one part
+  EXPECT_LT(ResidentPages(), before + kFiles * pages / 10) << "a tenth of a part for each";
 }
 
 TEST_P(S3OutputTest, WhatWasNeverWrittenIsZero) {
