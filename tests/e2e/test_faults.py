@@ -259,8 +259,8 @@ def open_connections(server):
 
 @contextlib.contextmanager
 def kept_upload(server):
-    """Thirty million bytes that the server does not get rid of."""
-    size, arrived, stop = 30 * CHUNK, threading.Event(), threading.Event()
+    """A hundred million bytes that the server does not get rid of."""
+    size, arrived, stop = 96 * CHUNK, threading.Event(), threading.Event()
 
     def parts():
         yield {"options": {}}

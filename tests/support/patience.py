@@ -4,7 +4,7 @@ import time
 
 # For what must come, in seconds.  Only a test that fails waits so long; none that passes depends on it,
 # however slow or loaded the machine is.
-PATIENCE = 30
+PATIENCE = 300
 
 
 def await_that(condition, what="it"):
