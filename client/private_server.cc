@@ -102,7 +102,7 @@ bool WaitForEnd(pid_t pid, milliseconds patience) {
   const auto deadline = steady_clock::now() + patience;
   while (waitpid(pid, nullptr, WNOHANG) == 0) {
     if (steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(milliseconds(5));
+    std::this_thread::sleep_for(milliseconds(1));
   }
   return true;
 }

@@ -173,8 +173,11 @@ std::string TableText(const Rows& rows) {
 }
 
 std::string CapabilitiesText(const v1::GetCapabilitiesResponse& c) {
+  const std::string libtorch = c.libtorch_version().empty()
+                                   ? "without LibTorch: no forward pass can be run"
+                                   : "with LibTorch " + c.libtorch_version();
   return fmt::format(
-      "linchpin        {} with LibTorch {}\n"
+      "linchpin        {} {}\n"
       "families        {}\n"
       "schemes         {}\n"
       "scales          {}\n"
@@ -182,10 +185,9 @@ std::string CapabilitiesText(const v1::GetCapabilitiesResponse& c) {
       "formats         {}\n"
       "uri schemes     {}\n"
       "limits          messages of {}, uploads of {}, chunks of {}\n",
-      c.version(), c.libtorch_version(), Joined(c.families()), Joined(c.schemes()),
-      Joined(c.scale_rules()), Joined(c.preserve_modes()), Joined(c.formats()),
-      Joined(c.uri_schemes()), SizeText(c.max_message_bytes()), SizeText(c.max_artifact_bytes()),
-      SizeText(c.chunk_bytes()));
+      c.version(), libtorch, Joined(c.families()), Joined(c.schemes()), Joined(c.scale_rules()),
+      Joined(c.preserve_modes()), Joined(c.formats()), Joined(c.uri_schemes()),
+      SizeText(c.max_message_bytes()), SizeText(c.max_artifact_bytes()), SizeText(c.chunk_bytes()));
 }
 
 // What a tensor of a plan becomes, in words.

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Collects two programs with what they need to run into one directory tree:
+# Collects programs and modules (.so) with what they need to run into one directory tree:
 #
 #   collect_runtime.sh DIR BASE_PACKAGES PROGRAM...
 #
 # DIR/usr/local/bin         the programs, without debugging symbols
+# DIR/usr/local/lib/linchpin  the modules, likewise: what they load when they need it
 # DIR/usr/lib/linchpin      the shared libraries that they load, directly or not,
 #                           but for those of the packages listed in BASE_PACKAGES
 # DIR/etc/ssl/certs         the authorities that stores' certificates come from
@@ -17,7 +18,8 @@ shift 2
 
 libraries=$directory/usr/lib/linchpin
 records=$directory/var/lib/dpkg/status.d
-mkdir -p "$directory/usr/local/bin" "$libraries" "$directory/etc/ld.so.conf.d" "$records"
+mkdir -p "$directory/usr/local/bin" "$directory/usr/local/lib/linchpin" "$libraries" \
+  "$directory/etc/ld.so.conf.d" "$records"
 echo /usr/lib/linchpin > "$directory/etc/ld.so.conf.d/linchpin.conf"
 
 # The package that installed a file, without its architecture.
@@ -51,7 +53,11 @@ mkdir -p "$directory/etc/ssl/certs"
 cp -L /etc/ssl/certs/ca-certificates.crt "$directory/etc/ssl/certs/"
 
 for program in "$@"; do
-  strip -o "$directory/usr/local/bin/$(basename "$program")" "$program"
+  case $program in
+    *.so) place=$directory/usr/local/lib/linchpin ;;
+    *) place=$directory/usr/local/bin ;;
+  esac
+  strip -o "$place/$(basename "$program")" "$program"
 done
 echo "collected $(ls "$libraries" | wc -l) libraries of $(ls "$records" | wc -l) packages:" \
      "$(du -sm "$directory" | cut -f1) MB"

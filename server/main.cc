@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "fmt/format.h"
+#include "forward/libtorch_module.h"
 #include "jobs/job_runner.h"
 #include "jobs/ticker.h"
 #include "metrics/metrics.h"
@@ -37,10 +38,20 @@ uint64_t ScratchBytes(const ServerOptions& options, const Scratch* scratch) {
   return options.max_scratch != 0 ? options.max_scratch : scratch->free_bytes();
 }
 
+// A server that stays has LibTorch loaded before it listens, so that no job waits for
+// it and nothing is told that is not so; one for a single command waits until that
+// command needs it.
+void LoadBeforeJobs(const ServerOptions& options) {
+  if (options.exit_with_fd >= 0) return;
+  const absl::Status status = LoadLibTorch().status();
+  if (!status.ok()) spdlog::error("{}", std::string(status.message()));
+}
+
 absl::Status Serve(const ServerOptions& options, ShutdownSignal& signal) {
   ASSIGN_OR_RETURN(const auto gate, Gate::Create(options.gate));
+  LoadBeforeJobs(options);
   const Engine engine = PipelineEngine();
-  Metrics metrics({engine.version, engine.libtorch_version}, ServedMethods());
+  Metrics metrics({engine.version, engine.libtorch_version()}, ServedMethods());
   ASSIGN_OR_RETURN(const auto storage,
                    OpenStores(options.storage, options.remote,
                               [&metrics](std::string_view scheme, int http_status) {

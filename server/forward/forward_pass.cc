@@ -4,52 +4,43 @@
 #include <cmath>
 #include <functional>
 
+#include "base/status.h"
 #include "checkpoint/token_ids.h"
-#include "fmt/format.h"
-#include "forward/projection.h"
+#include "forward/checkpoint_weights.h"
+#include "forward/computation.h"
+#include "forward/libtorch_module.h"
+#include "forward/tensor_checks.h"
 
 namespace linchpin {
 namespace {
 
-// A bias that is stored though the config says that there is none would change
-// what the model computes.
-absl::Status RefuseDeniedBias(const Checkpoint& checkpoint,
-                              const std::vector<ExpectedTensor>& tensors) {
-  for (const ExpectedTensor& tensor : tensors) {
-    if (!tensor.name.ends_with(".weight")) continue;
-    std::string bias = tensor.name;
-    bias.replace(bias.size() - 6, 6, "bias");
-    const auto named = [&bias](const ExpectedTensor& other) { return other.name == bias; };
-    if (!checkpoint.Has(bias) || std::any_of(tensors.begin(), tensors.end(), named)) continue;
-    return Error(Reason::kConfigInvalid, checkpoint.path(),
-                 fmt::format("config.json says that there is no {}, yet it is stored", bias),
-                 "check that config.json belongs to these weights");
-  }
-  return absl::OkStatus();
-}
+// Tokens of the lanes that run together: the weights are read again for the
+// next so many, and so many activations are held.
+constexpr int64_t kTokensTogether = 2048;
 
-absl::Status CheckTensors(const Checkpoint& checkpoint,
-                          const std::vector<ExpectedTensor>& tensors) {
-  for (const ExpectedTensor& tensor : tensors) RETURN_IF_ERROR(CheckTensor(checkpoint, tensor));
-  return RefuseDeniedBias(checkpoint, tensors);
+absl::StatusOr<std::vector<float>> ReadVector(const WeightReader& weights,
+                                              const ExpectedTensor& vector) {
+  std::vector<float> values(static_cast<size_t>(vector.shape[0]));
+  RETURN_IF_ERROR(weights.ReadTensor(vector, absl::MakeSpan(values)));
+  return values;
 }
 
 }  // namespace
 
 ForwardPass::ForwardPass(const Checkpoint& checkpoint, ModelConfig config, const LinearLens* lens)
     : checkpoint_(&checkpoint),
-      lens_(lens),
       config_(std::make_unique<const ModelConfig>(std::move(config))),
-      tensors_(std::make_unique<const ModelTensors>(checkpoint, *config_)) {}
+      tensors_(std::make_unique<const ModelTensors>(checkpoint, *config_)),
+      weights_(ReaderOf(checkpoint, lens)) {}
 
 absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, ModelConfig config,
                                               const LinearLens* lens) {
   ForwardPass pass(checkpoint, std::move(config), lens);
   RETURN_IF_ERROR(CheckTensors(checkpoint, pass.tensors_->Around()));
   for (int layer = 0; layer < pass.layers(); ++layer) {
-    RETURN_IF_ERROR(CheckTensors(checkpoint, pass.tensors_->Layer(layer)));
+    RETURN_IF_ERROR(CheckTensors(checkpoint, pass.tensors_->Layer(layer).All()));
   }
-  for (const ExpectedTensor& expected : pass.tensors_->Layer(0)) {
+  for (const ExpectedTensor& expected : pass.tensors_->Layer(0).All()) {
     ASSIGN_OR_RETURN(const StoredTensor* tensor, checkpoint.Find(expected.name));
     pass.layer_bytes_ += static_cast<uint64_t>(ByteSize(tensor->info).value_or(0));
   }
@@ -59,11 +50,13 @@ absl::StatusOr<ForwardPass> ForwardPass::Open(const Checkpoint& checkpoint, Mode
 absl::StatusOr<ForwardPass::DownProjRow> ForwardPass::ReadDownProjRow(int layer, int expert,
                                                                       int64_t row) const {
   const LinearTensors down = DownProj(layer, expert);
-  ASSIGN_OR_RETURN(const at::Tensor weights, LoadChannel({*checkpoint_, lens_}, down, row));
-  ASSIGN_OR_RETURN(const at::Tensor bias, LoadTensor(*checkpoint_, down.bias));
-  const auto* begin = weights.data_ptr<float>();
-  return DownProjRow{{begin, begin + weights.numel()},
-                     bias.defined() ? bias[row].item<float>() : 0.0F};
+  DownProjRow read;
+  read.weights.resize(static_cast<size_t>(down.weight.shape[down.transposed ? 0 : 1]));
+  RETURN_IF_ERROR(weights_->ReadChannel(down, row, absl::MakeSpan(read.weights)));
+  if (down.bias.name.empty()) return read;
+  ASSIGN_OR_RETURN(const std::vector<float> biases, ReadVector(*weights_, down.bias));
+  read.bias = biases[static_cast<size_t>(row)];
+  return read;
 }
 
 absl::StatusOr<Matrix> ForwardPass::Embed(absl::Span<const int32_t> token_ids) const {
@@ -87,6 +80,75 @@ absl::StatusOr<Matrix> ForwardPass::Embed(absl::Span<const int32_t> token_ids) c
   std::transform(hidden.data.begin(), hidden.data.end(), added.data.begin(), hidden.data.begin(),
                  std::plus<>());
   return hidden;
+}
+
+absl::Status ForwardPass::RunLayer(int index, absl::Span<const Lane> lanes,
+                                   const RunContext& context) const {
+  ASSIGN_OR_RETURN(const Computation* computation, LoadLibTorch());
+  const LayerTensors tensors = tensors_->Layer(index);
+  for (size_t first = 0; first < lanes.size();) {
+    int64_t tokens = 0;
+    size_t end = first;
+    do {
+      tokens += lanes[end].hidden->rows;
+    } while (++end < lanes.size() && tokens + lanes[end].hidden->rows <= kTokensTogether);
+    ASSIGN_OR_RETURN(const bool finite,
+                     computation->RunLayer({index, *config_, tensors, *weights_},
+                                           lanes.subspan(first, end - first), context));
+    if (!finite) return NotFinite(*checkpoint_, tensors.All(), index);
+    first = end;
+  }
+  return absl::OkStatus();
+}
+
+uint64_t ForwardPass::ActivationBytes(const ModelConfig& config, int64_t longest, int threads) {
+  const int64_t width = std::max(
+      {config.intermediate, config.experts.intermediate, config.experts.shared_intermediate});
+  const int64_t heads = (config.heads + 2 * config.kv_heads) * config.head_dim;
+  // Around the layer, from queries to mixed values, and within the MLP, each
+  // with the copies that a tap and the operators make.
+  const int64_t per_token = 10 * config.hidden + 3 * heads + 4 * width;
+  const int64_t together = std::max(longest, kTokensTogether);
+  return static_cast<uint64_t>(together * per_token + threads * kAttentionLaneElements) *
+         sizeof(float);
+}
+
+absl::StatusOr<std::vector<float>> ForwardPass::MlpOutputGain(int layer) const {
+  const NormTensors norm = tensors_->MlpOutputNorm(layer);
+  if (norm.gain.name.empty()) return std::vector<float>();
+  ASSIGN_OR_RETURN(std::vector<float> gain, ReadVector(*weights_, norm.gain));
+  if (config_->architecture.norm == NormKind::kRmsPlusOne) {
+    for (float& value : gain) value += 1;
+  }
+  return gain;
+}
+
+absl::StatusOr<Head> ForwardPass::LoadHead() const {
+  ASSIGN_OR_RETURN(const Computation* computation, LoadLibTorch());
+  LinearTensors output = tensors_->Output();
+  ASSIGN_OR_RETURN(const StoredTensor* stored, checkpoint_->Find(output.weight.name));
+  output.weight.name = stored->info.name;  // by which a lens knows it
+  ASSIGN_OR_RETURN(auto head,
+                   computation->LoadHead(*config_, tensors_->FinalNorm(), output, weights_));
+  return Head(std::move(head));
+}
+
+Head::Head(std::unique_ptr<const HeadComputation> computation)
+    : computation_(std::move(computation)) {}
+Head::Head(Head&&) noexcept = default;
+Head& Head::operator=(Head&&) noexcept = default;
+Head::~Head() = default;
+
+int64_t Head::vocab() const { return computation_->vocab(); }
+
+absl::StatusOr<std::vector<TokenScores>> Head::Score(absl::Span<const ScoreLane> lanes,
+                                                     const RunContext& context,
+                                                     absl::Span<const int32_t> watched) const {
+  return computation_->Score(lanes, context, watched);
+}
+
+absl::StatusOr<std::vector<float>> Head::LastLogits(const Matrix& hidden) const {
+  return computation_->LastLogits(hidden);
 }
 
 }  // namespace linchpin

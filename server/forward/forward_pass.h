@@ -74,6 +74,8 @@ struct Lane {
 };
 
 class Head;
+class HeadComputation;
+class WeightReader;
 
 // A token sequence at the end of the layers: `hidden` [tokens, hidden] and the ids it came from.
 struct ScoreLane {
@@ -112,11 +114,12 @@ class Head {
   // Logits of the last position, [vocab].
   absl::StatusOr<std::vector<float>> LastLogits(const Matrix& hidden) const;
 
+  const HeadComputation& computation() const { return *computation_; }
+
  private:
   friend class ForwardPass;
-  struct Weights;
-  explicit Head(std::unique_ptr<Weights> weights);
-  std::unique_ptr<Weights> weights_;
+  explicit Head(std::unique_ptr<const HeadComputation> computation);
+  std::unique_ptr<const HeadComputation> computation_;
 };
 
 // Thread-safe.  `checkpoint` must outlive it.
@@ -161,12 +164,11 @@ class ForwardPass {
 
  private:
   ForwardPass(const Checkpoint& checkpoint, ModelConfig config, const LinearLens* lens);
-  absl::Status RunLanes(int index, absl::Span<const Lane> lanes, const RunContext& context) const;
 
   const Checkpoint* checkpoint_;
-  const LinearLens* lens_;
   std::unique_ptr<const ModelConfig> config_;
   std::unique_ptr<const ModelTensors> tensors_;
+  std::shared_ptr<const WeightReader> weights_;
   uint64_t layer_bytes_ = 0;
 };
 

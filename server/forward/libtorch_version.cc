@@ -1,9 +1,9 @@
 #include "forward/libtorch_version.h"
 
-#include <torch/version.h>
+#include "forward/libtorch_module.h"
 
 namespace linchpin {
 
-std::string LibTorchVersion() { return TORCH_VERSION; }
+std::string LibTorchVersion() { return HasLibTorch() ? LINCHPIN_LIBTORCH_VERSION : ""; }
 
 }  // namespace linchpin

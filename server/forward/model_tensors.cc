@@ -202,14 +202,29 @@ LinearTensors ModelTensors::SharedRouter(int layer) const {
   return Linear(LayerPrefix(layer), config_.architecture.shared_router, 1, config_.hidden, false);
 }
 
-std::vector<ExpectedTensor> ModelTensors::Layer(int layer) const {
+LayerTensors ModelTensors::Layer(int layer) const {
+  LayerTensors tensors{.attention = Attention(layer),
+                       .mlp_input_norm = MlpInputNorm(layer),
+                       .mlp_output_norm = MlpOutputNorm(layer),
+                       .mlp = Mlp(layer, kNoExpert),
+                       .experts = {},
+                       .router = Router(layer),
+                       .shared_router = SharedRouter(layer)};
+  for (int expert = 0; expert < Experts(layer); ++expert) {
+    tensors.experts.push_back(Mlp(layer, expert));
+  }
+  return tensors;
+}
+
+std::vector<ExpectedTensor> LayerTensors::All() const {
   Collection all;
-  all.Add(Attention(layer));
-  all.Add(MlpInputNorm(layer));
-  all.Add(MlpOutputNorm(layer));
-  for (int expert = kNoExpert; expert < Experts(layer); ++expert) all.Add(Mlp(layer, expert));
-  all.Add(Router(layer));
-  all.Add(SharedRouter(layer));
+  all.Add(attention);
+  all.Add(mlp_input_norm);
+  all.Add(mlp_output_norm);
+  all.Add(mlp);
+  for (const MlpTensors& expert : experts) all.Add(expert);
+  all.Add(router);
+  all.Add(shared_router);
   return all.Take();
 }
 

@@ -53,6 +53,19 @@ struct AttentionTensors {
   LinearTensors output;
 };
 
+// All that a layer is made of, as ModelTensors names it.
+struct LayerTensors {
+  AttentionTensors attention;
+  NormTensors mlp_input_norm;
+  NormTensors mlp_output_norm;
+  MlpTensors mlp;  // as of kNoExpert
+  std::vector<MlpTensors> experts;
+  LinearTensors router;
+  LinearTensors shared_router;
+
+  std::vector<ExpectedTensor> All() const;
+};
+
 // An expert's number where a layer has one MLP, or the expert that every token
 // goes through.
 inline constexpr int kNoExpert = -1;
@@ -79,8 +92,8 @@ class ModelTensors {
   // Experts of a layer, 0 where it has one MLP.
   int Experts(int layer) const;
 
-  // All tensors of a layer; of the model around the layers.
-  std::vector<ExpectedTensor> Layer(int layer) const;
+  LayerTensors Layer(int layer) const;
+  // All tensors of the model around the layers.
   std::vector<ExpectedTensor> Around() const;
 
  private:

@@ -1,5 +1,6 @@
 #include "pipeline/detect.h"
 
+#include <thread>
 #include <utility>
 
 #include "base/status.h"
@@ -11,6 +12,7 @@
 #include "detect/study_model.h"
 #include "detect/weight_prior.h"
 #include "forward/forward_pass.h"
+#include "forward/libtorch_module.h"
 #include "pipeline/stage_timer.h"
 
 namespace linchpin {
@@ -100,6 +102,7 @@ absl::StatusOr<Detection> Detect(const Storage& storage, std::string_view source
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", checkpoint.config_text()));
   ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
+  const std::jthread loading = LoadLibTorchMeanwhile();
   ASSIGN_OR_RETURN(Detection detection, DetectIn(checkpoint, pass, request, context));
   RETURN_IF_ERROR(checkpoint.CheckUnchanged());
   return detection;

@@ -1,8 +1,11 @@
 #include "pipeline/prepare.h"
 
+#include <thread>
+
 #include "base/status.h"
 #include "checkpoint/model_config.h"
 #include "forward/forward_pass.h"
+#include "forward/libtorch_module.h"
 #include "pipeline/calibration.h"
 
 namespace linchpin {
@@ -14,6 +17,7 @@ absl::StatusOr<Prepared> Prepare(const Checkpoint& checkpoint, const CompressOpt
   ASSIGN_OR_RETURN(const ModelConfig config,
                    ModelConfig::Parse("config.json", checkpoint.config_text()));
   ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config));
+  const std::jthread loading = LoadLibTorchMeanwhile();
   std::optional<Calibration> calibration;
   if (NeedsImportance(options.quantize)) {
     ASSIGN_OR_RETURN(calibration, Calibration::Start(checkpoint, pass, options.calibration));

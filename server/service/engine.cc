@@ -19,8 +19,8 @@ Engine PipelineEngine() {
           .verify = VerifyArtifact,
           .write_demo_model = WriteDemoModel,
           .detection_json = [](const Detection& found) { return DetectionToJson(found).dump(); },
+          .libtorch_version = LibTorchVersion,
           .version = LINCHPIN_VERSION,
-          .libtorch_version = LibTorchVersion(),
           .families = SupportedFamilies()};
 }
 

@@ -52,8 +52,9 @@ struct Engine {
   std::function<absl::StatusOr<uint64_t>(const Storage&, Path directory)> write_demo_model;
   std::function<std::string(const Detection&)> detection_json;
 
-  std::string version;           // of the product
-  std::string libtorch_version;  // that it runs on
+  std::function<std::string()> libtorch_version;  // that it runs on; empty: on none
+
+  std::string version;  // of the product
   std::vector<std::string> families;
 };
 

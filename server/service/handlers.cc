@@ -77,7 +77,7 @@ double SecondsFor(uint64_t source_bytes, int threads) {
 v1::GetCapabilitiesResponse Capabilities(const Backend& backend) {
   v1::GetCapabilitiesResponse response;
   response.set_version(backend.engine.version);
-  response.set_libtorch_version(backend.engine.libtorch_version);
+  response.set_libtorch_version(backend.engine.libtorch_version());
   for (const std::string& family : backend.engine.families) response.add_families(family);
   AddNames(SchemeNames(), response.mutable_schemes());
   AddNames(FormatNames(), response.mutable_formats());

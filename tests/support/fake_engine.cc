@@ -45,7 +45,7 @@ Detection SampleDetection() {
 
 FakeEngine::FakeEngine() {
   engine_.version = "0.0.0-test";
-  engine_.libtorch_version = "none";
+  engine_.libtorch_version = [] { return "none"; };
   engine_.families = {"llama"};
   engine_.detection_json = [](const Detection&) { return R"({"fake":true})"; };
   engine_.survey = [this](const Storage&, const std::string& source, int,

@@ -27,7 +27,7 @@ std::unique_ptr<Gate> OpenGate(const GateSettings& settings) {
 
 RunningServer::RunningServer(const Engine& engine, const RunningServerOptions& options)
     : storage_(StorageBelow(root())),
-      metrics_({engine.version, engine.libtorch_version}, ServedMethods()),
+      metrics_({engine.version, engine.libtorch_version()}, ServedMethods()),
       jobs_({.slots = options.slots,
              .bytes = options.memory,
              .scratch_bytes = options.scratch,

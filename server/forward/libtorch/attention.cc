@@ -1,4 +1,4 @@
-#include "forward/attention.h"
+#include "forward/libtorch/attention.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,9 +6,9 @@
 
 #include "base/parallel.h"
 #include "base/status.h"
-#include "forward/compute_threads.h"
-#include "forward/projection.h"
-#include "forward/rotary.h"
+#include "forward/libtorch/compute_threads.h"
+#include "forward/libtorch/projection.h"
+#include "forward/libtorch/rotary.h"
 
 namespace linchpin {
 namespace {
@@ -39,12 +39,12 @@ at::Tensor Cap(const at::Tensor& x, double cap) { return cap > 0 ? (x / cap).tan
 
 }  // namespace
 
-absl::StatusOr<Attention> Attention::Load(const LinearWeights& weights, const ModelConfig& config,
-                                          const AttentionTensors& tensors, int layer) {
-  Attention attention(weights, config, tensors, layer);
+absl::StatusOr<Attention> Attention::Load(const ModelLayer& layer) {
+  Attention attention(layer);
+  const AttentionTensors& tensors = layer.tensors.attention;
   ASSIGN_OR_RETURN(attention.query_norm_,
-                   Norm::Load(weights.checkpoint, config, tensors.query_norm));
-  ASSIGN_OR_RETURN(attention.key_norm_, Norm::Load(weights.checkpoint, config, tensors.key_norm));
+                   Norm::Load(layer.weights, layer.config, tensors.query_norm));
+  ASSIGN_OR_RETURN(attention.key_norm_, Norm::Load(layer.weights, layer.config, tensors.key_norm));
   return attention;
 }
 
@@ -158,7 +158,7 @@ absl::StatusOr<at::Tensor> Attention::Run(const at::Tensor& x, absl::Span<const 
   const at::Tensor input =
       SeenInput({layer_, LinearInput::kAttention},
                 {&tensors_.query, &tensors_.key, &tensors_.value, &tensors_.qkv}, x, lanes, ranges,
-                weights_.lens);
+                weights_.lens());
   ASSIGN_OR_RETURN(const Heads all, ProjectHeads(input, context));
   at::Tensor mixed = at::empty({x.size(1), config_.heads * config_.head_dim}, at::kFloat).t();
   RETURN_IF_ERROR(ForEachIndex(context.threads, ranges.size(), [&](size_t i) -> absl::Status {
@@ -168,7 +168,7 @@ absl::StatusOr<at::Tensor> Attention::Run(const at::Tensor& x, absl::Span<const 
     return absl::OkStatus();
   }));
   const at::Tensor output_input = SeenInput({layer_, LinearInput::kMixed}, {&tensors_.output},
-                                            mixed, lanes, ranges, weights_.lens);
+                                            mixed, lanes, ranges, weights_.lens());
   return Project(weights_, tensors_.output, output_input, context);
 }
 

@@ -1,4 +1,4 @@
-#include "forward/rotary.h"
+#include "forward/libtorch/rotary.h"
 
 #include <algorithm>
 #include <cmath>

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "base/run_context.h"
+#include "forward/computation.h"
 #include "forward/forward_pass.h"
 #include "forward/row_products.h"
 
@@ -17,6 +18,7 @@ namespace linchpin {
 
 // A piece of a vocabulary: rows of an output projection.
 struct VocabularySlab {
+  const WeightReader& reader;
   StoredRows weights;  // [rows, hidden]
   at::Tensor bias;     // [rows], or undefined
   int64_t first = 0;

@@ -4,8 +4,8 @@
 #include <ATen/ATen.h>
 
 #include "absl/status/statusor.h"
-#include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
+#include "forward/computation.h"
 #include "forward/model_tensors.h"
 
 namespace linchpin {
@@ -13,7 +13,7 @@ namespace linchpin {
 // A norm with its tensors in memory.  Thread-safe.
 class Norm {
  public:
-  static absl::StatusOr<Norm> Load(const Checkpoint& checkpoint, const ModelConfig& config,
+  static absl::StatusOr<Norm> Load(const WeightReader& weights, const ModelConfig& config,
                                    const NormTensors& tensors);
 
   bool exists() const { return exists_; }

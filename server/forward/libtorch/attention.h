@@ -8,10 +8,10 @@
 #include "absl/status/statusor.h"
 #include "base/run_context.h"
 #include "checkpoint/model_config.h"
-#include "forward/lane_tokens.h"
+#include "forward/computation.h"
+#include "forward/libtorch/lane_tokens.h"
+#include "forward/libtorch/norm.h"
 #include "forward/model_tensors.h"
-#include "forward/norm.h"
-#include "forward/projection.h"
 
 namespace linchpin {
 
@@ -20,12 +20,8 @@ namespace linchpin {
 // embeddings or ALiBi (Press et al., arXiv 2108.12409).
 class Attention {
  public:
-  // Of scores in all their forms, and of keys and values: so many elements are
-  // held at once per lane.
-  static constexpr int64_t kLaneElements = int64_t{6} << 22;
-
-  static absl::StatusOr<Attention> Load(const LinearWeights& weights, const ModelConfig& config,
-                                        const AttentionTensors& tensors, int layer);
+  // What the layer refers to must outlive it.
+  static absl::StatusOr<Attention> Load(const ModelLayer& layer);
 
   // Of `x` [hidden, tokens], already normed, the lanes side by side at `ranges`;
   // each lane's positions count from 0.  Returns [hidden, tokens].
@@ -40,9 +36,11 @@ class Attention {
     at::Tensor value;
   };
 
-  Attention(const LinearWeights& weights, const ModelConfig& config,
-            const AttentionTensors& tensors, int layer)
-      : weights_(weights), config_(config), tensors_(tensors), layer_(layer) {}
+  explicit Attention(const ModelLayer& layer)
+      : weights_(layer.weights),
+        config_(layer.config),
+        tensors_(layer.tensors.attention),
+        layer_(layer.index) {}
   // Queries, keys and values of all lanes, each [heads x head_dim, tokens].
   absl::StatusOr<Heads> ProjectHeads(const at::Tensor& x, const RunContext& context) const;
   Heads SplitFused(const at::Tensor& fused) const;
@@ -53,9 +51,9 @@ class Attention {
   at::Tensor DistanceBias(const TokenRange& queries, int64_t first_head, int64_t heads) const;
   at::Tensor Mix(const Heads& heads) const;  // [heads x head_dim, tokens]
 
-  LinearWeights weights_;
+  const WeightReader& weights_;
   const ModelConfig& config_;
-  AttentionTensors tensors_;
+  const AttentionTensors& tensors_;
   int layer_;
   Norm query_norm_;
   Norm key_norm_;

@@ -9,19 +9,21 @@
 #include "absl/types/span.h"
 #include "base/run_context.h"
 #include "checkpoint/model_config.h"
+#include "forward/computation.h"
 #include "forward/forward_pass.h"
-#include "forward/lane_tokens.h"
+#include "forward/libtorch/lane_tokens.h"
 #include "forward/model_tensors.h"
-#include "forward/projection.h"
 
 namespace linchpin {
 
 class Mlp {
  public:
-  // All must outlive this.
-  Mlp(const LinearWeights& weights, const ModelConfig& config, const ModelTensors& tensors,
-      int layer)
-      : weights_(weights), config_(config), tensors_(tensors), layer_(layer) {}
+  // What the layer refers to must outlive this.
+  explicit Mlp(const ModelLayer& layer)
+      : weights_(layer.weights),
+        config_(layer.config),
+        tensors_(layer.tensors),
+        layer_(layer.index) {}
 
   // Of `x` [hidden, tokens], already normed, the lanes side by side at `ranges`;
   // returns [hidden, tokens].  Shows every down_proj to the lanes' taps, with
@@ -54,9 +56,9 @@ class Mlp {
   absl::Status ApplyEdits(const LinearTensors& down, int expert, const Lane& lane,
                           const at::Tensor& input, at::Tensor output) const;
 
-  LinearWeights weights_;
+  const WeightReader& weights_;
   const ModelConfig& config_;
-  const ModelTensors& tensors_;
+  const LayerTensors& tensors_;
   int layer_;
 };
 

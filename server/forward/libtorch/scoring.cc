@@ -1,11 +1,11 @@
-#include "forward/scoring.h"
+#include "forward/libtorch/scoring.h"
 
 #include <algorithm>
 #include <limits>
 #include <utility>
 
 #include "base/parallel.h"
-#include "forward/compute_threads.h"
+#include "forward/libtorch/compute_threads.h"
 
 namespace linchpin {
 namespace {
@@ -22,8 +22,8 @@ std::vector<float> Values(const at::Tensor& x) {
 
 at::Tensor VocabularySlab::Logits(const at::Tensor& normed) const {
   at::Tensor logits = at::empty({normed.size(0), weights.rows}, at::kFloat);
-  MultiplyRows(weights, normed.data_ptr<float>(), normed.size(0), logits.data_ptr<float>(),
-               weights.rows);
+  reader.MultiplyRows(weights, normed.data_ptr<float>(), normed.size(0), logits.data_ptr<float>(),
+                      weights.rows);
   if (bias.defined()) logits.add_(bias);
   return softcap > 0 ? (logits / softcap).tanh() * softcap : logits;
 }

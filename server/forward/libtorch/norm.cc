@@ -1,18 +1,18 @@
-#include "forward/norm.h"
+#include "forward/libtorch/norm.h"
 
 #include "base/status.h"
-#include "forward/projection.h"
+#include "forward/libtorch/projection.h"
 
 namespace linchpin {
 
-absl::StatusOr<Norm> Norm::Load(const Checkpoint& checkpoint, const ModelConfig& config,
+absl::StatusOr<Norm> Norm::Load(const WeightReader& weights, const ModelConfig& config,
                                 const NormTensors& tensors) {
   Norm norm;
   norm.exists_ = tensors.exists;
   norm.kind_ = config.architecture.norm;
   norm.eps_ = config.norm_eps;
-  ASSIGN_OR_RETURN(norm.gain_, LoadTensor(checkpoint, tensors.gain));
-  ASSIGN_OR_RETURN(norm.bias_, LoadTensor(checkpoint, tensors.bias));
+  ASSIGN_OR_RETURN(norm.gain_, LoadTensor(weights, tensors.gain));
+  ASSIGN_OR_RETURN(norm.bias_, LoadTensor(weights, tensors.bias));
   if (norm.gain_.defined() && norm.kind_ == NormKind::kRmsPlusOne) norm.gain_.add_(1);
   return norm;
 }

@@ -1,4 +1,4 @@
-#include "forward/lane_tokens.h"
+#include "forward/libtorch/lane_tokens.h"
 
 #include <algorithm>
 #include <string_view>

@@ -1,10 +1,10 @@
-#include "forward/mlp.h"
+#include "forward/libtorch/mlp.h"
 
 #include <algorithm>
 #include <map>
 
 #include "base/status.h"
-#include "forward/projection.h"
+#include "forward/libtorch/projection.h"
 
 namespace linchpin {
 namespace {
@@ -41,7 +41,7 @@ void Show(Tap& tap, int layer, int expert, const at::Tensor& tokens, const at::T
 absl::StatusOr<at::Tensor> Mlp::Run(const at::Tensor& x, absl::Span<const Lane> lanes,
                                     const std::vector<TokenRange>& ranges,
                                     const RunContext& context) const {
-  if (tensors_.Experts(layer_) > 0) return RunExperts(x, lanes, ranges, context);
+  if (!tensors_.experts.empty()) return RunExperts(x, lanes, ranges, context);
   const Routed all{at::arange(x.size(1), at::kLong), at::ones({x.size(1)})};
   return RunOne(kNoExpert, x, all, lanes, ranges, context);
 }
@@ -59,7 +59,7 @@ absl::StatusOr<at::Tensor> Mlp::RunExperts(const at::Tensor& x, absl::Span<const
                             routed, lanes, ranges, context));
     sum.index_add_(1, routed.tokens, output * routed.weights);
   }
-  const LinearTensors shared = tensors_.SharedRouter(layer_);
+  const LinearTensors& shared = tensors_.shared_router;
   if (shared.weight.name.empty()) return sum;
   ASSIGN_OR_RETURN(const at::Tensor logits, Project(weights_, shared, x, context));
   const Routed all{at::arange(x.size(1), at::kLong), logits.sigmoid().squeeze(0).contiguous()};
@@ -69,7 +69,7 @@ absl::StatusOr<at::Tensor> Mlp::RunExperts(const at::Tensor& x, absl::Span<const
 
 absl::StatusOr<std::vector<Mlp::Routed>> Mlp::Route(const at::Tensor& x,
                                                     const RunContext& context) const {
-  ASSIGN_OR_RETURN(const at::Tensor logits, Project(weights_, tensors_.Router(layer_), x, context));
+  ASSIGN_OR_RETURN(const at::Tensor logits, Project(weights_, tensors_.router, x, context));
   const auto [chosen, indices] = logits.softmax(0).topk(config_.experts.per_token, 0);
   at::Tensor weights = chosen;
   if (config_.experts.renormalize) weights = weights / weights.sum(0, true);
@@ -87,14 +87,15 @@ absl::StatusOr<at::Tensor> Mlp::RunOne(int expert, const at::Tensor& x, const Ro
                                        absl::Span<const Lane> lanes,
                                        const std::vector<TokenRange>& ranges,
                                        const RunContext& context) const {
-  const MlpTensors mlp = tensors_.Mlp(layer_, expert);
+  const MlpTensors& mlp =
+      expert == kNoExpert ? tensors_.mlp : tensors_.experts[static_cast<size_t>(expert)];
   std::vector<TokenRange> parts;
   for (const TokenRange& range : ranges) parts.push_back(PartIn(routed.tokens, range));
   const at::Tensor seen = SeenInput({layer_, LinearInput::kMlp}, {&mlp.gate, &mlp.up, &mlp.gate_up},
-                                    x, lanes, parts, weights_.lens);
+                                    x, lanes, parts, weights_.lens());
   ASSIGN_OR_RETURN(const at::Tensor made, DownInput(mlp, seen, context));
   const at::Tensor input =
-      SeenInput({layer_, LinearInput::kDown}, {&mlp.down}, made, lanes, parts, weights_.lens);
+      SeenInput({layer_, LinearInput::kDown}, {&mlp.down}, made, lanes, parts, weights_.lens());
   ASSIGN_OR_RETURN(at::Tensor output, Project(weights_, mlp.down, input, context));
   for (size_t i = 0; i < lanes.size(); ++i) {
     const TokenRange& part = parts[i];
@@ -149,7 +150,7 @@ absl::Status Mlp::ApplyEdits(const LinearTensors& down, int expert, const Lane& 
     channel->second[edit.column] = edit.value;
   }
   if (channels.empty()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const at::Tensor bias, LoadTensor(weights_.checkpoint, down.bias));
+  ASSIGN_OR_RETURN(const at::Tensor bias, LoadTensor(weights_, down.bias));
   for (const auto& [channel, weights] : channels) {
     at::Tensor values = weights.unsqueeze(0).mm(input).squeeze(0);
     if (bias.defined()) values += bias[channel];

@@ -1,4 +1,4 @@
-#include "forward/compute_threads.h"
+#include "forward/libtorch/compute_threads.h"
 
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
