@@ -123,9 +123,11 @@ class Gate:
             self._held = held
 
     def release(self):
+        """Lets all go on that wait, and sees them gone: the next hold would keep them."""
         self.hold(lambda request: False)
         with self._changed:
             self._changed.notify_all()
+        await_that(lambda: self.waiting() == 0, "the end of all waiting")
 
     def forget(self):
         """Counts from nothing again."""
