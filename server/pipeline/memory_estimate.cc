@@ -14,6 +14,8 @@
 #include "forward/forward_pass.h"
 #include "pipeline/job_key.h"
 #include "quantize/slab_encoder.h"
+#include "storage/object_parts.h"
+#include "storage/uri.h"
 
 namespace linchpin {
 namespace {
@@ -141,10 +143,16 @@ TokenLoad LoadOf(const CompressOptions& options) {
   return load;
 }
 
+// One of the codes that a thread writes, and one of what goes beside them.
+uint64_t OutputBytesPerThread(std::string_view destination) {
+  const absl::StatusOr<Uri> uri = ParseUri(destination);
+  return uri.ok() && uri->scheme != "file" ? 2 * kPartBytes : 0;
+}
+
 uint64_t EstimateMemory(const Checkpoint& checkpoint, const WorkingSet& set,
                         const TokenLoad& load) {
-  const uint64_t encoders =
-      static_cast<uint64_t>(set.threads) * EncoderBytes(checkpoint, set.slab_bytes);
+  const uint64_t encoders = static_cast<uint64_t>(set.threads) *
+                            (EncoderBytes(checkpoint, set.slab_bytes) + load.per_writer);
   if (!load.forward) return kLibraries + encoders;
   std::map<std::string, uint64_t> layers;
   uint64_t largest_layer = 0;

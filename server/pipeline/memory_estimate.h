@@ -32,12 +32,17 @@ struct TokenLoad {
   // job should keep to where it can.
   uint64_t allowed = 0;
   uint64_t preferred = 0;
+  uint64_t per_writer = 0;  // what the output holds for each thread: OutputBytesPerThread
 };
 
 TokenLoad LoadOf(const DetectRequest& request);
 TokenLoad LoadOf(const CompressOptions& options);  // with the tokens beside the detection
 TokenLoad LoadOf(const TokenSource& tokens, const WindowOptions& windows);
 TokenLoad LoadOf(const EvaluateRequest& request);
+
+// Bytes that an output at `destination` holds for each thread that writes to it, beside
+// what the thread has: in an object store the parts that are put together.
+uint64_t OutputBytesPerThread(std::string_view destination);
 
 // What a job works with, which sets its memory: threads, and the slab of a tensor that
 // each holds.

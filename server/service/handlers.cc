@@ -27,9 +27,11 @@ absl::Status AllOf(const std::vector<absl::Status>& statuses) {
 }
 
 // A job keeps to what the server has for all, where it can.
-TokenLoad LoadWithin(const CompressOptions& options, const JobRun& run) {
+TokenLoad LoadWithin(const CompressOptions& options, const std::string& destination,
+                     const JobRun& run) {
   TokenLoad load = LoadOf(options);
   load.preferred = run.backend().jobs.admission().limit_bytes();
+  load.per_writer = OutputBytesPerThread(destination);
   return load;
 }
 
@@ -97,8 +99,8 @@ absl::StatusOr<v1::PlanCompressionResponse> Handle(const v1::PlanCompressionRequ
   ASSIGN_OR_RETURN(CompressOptions options, FromProto(request.detection(), request.quantization()));
   RETURN_IF_ERROR(MayReadDonor(options.quantize, run));
   options.max_memory = request.max_memory_bytes();
-  const auto survey = Survey(request.source(), LoadWithin(options, run), run, request.detection(),
-                             request.quantization());
+  const auto survey = Survey(request.source(), LoadWithin(options, request.destination(), run), run,
+                             request.detection(), request.quantization());
   const auto plan = backend.engine.plan(run.storage(), request.source(), options);
   RETURN_IF_ERROR(AllOf({survey.status(), plan.status(),
                          survey.ok() ? CheckMemory(*survey, run) : absl::OkStatus(),
@@ -159,8 +161,9 @@ absl::StatusOr<v1::CompressModelResponse> Handle(const v1::CompressModelRequest&
   RETURN_IF_ERROR(MayReadDonor(options.quantize, run));
   options.overwrite = request.overwrite();
   options.max_memory = request.max_memory_bytes();
-  ASSIGN_OR_RETURN(SourceSurvey survey, Survey(request.source(), LoadWithin(options, run), run,
-                                               request.detection(), request.quantization()));
+  ASSIGN_OR_RETURN(SourceSurvey survey,
+                   Survey(request.source(), LoadWithin(options, request.destination(), run), run,
+                          request.detection(), request.quantization()));
   RETURN_IF_ERROR(run.Reserve(survey.memory_bytes));
   survey.checkpoint.reset();  // its files need not be open twice
   options.key = run.key();

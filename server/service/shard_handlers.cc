@@ -12,8 +12,7 @@ namespace {
 
 // The job of a call, if it is still the one that was planned, with the memory
 // that its source and `load` ask for.
-absl::StatusOr<ShardJob> BeginPart(const v1::CompressionJob& job, const TokenLoad& load,
-                                   JobRun& run) {
+absl::StatusOr<ShardJob> BeginPart(const v1::CompressionJob& job, TokenLoad load, JobRun& run) {
   RETURN_IF_ERROR(MayRead("job.source", job.source(), run));
   RETURN_IF_ERROR(MayWrite("job.destination", job.destination(), run));
   ShardJob part{.source = job.source(),
@@ -22,6 +21,7 @@ absl::StatusOr<ShardJob> BeginPart(const v1::CompressionJob& job, const TokenLoa
                 .detection_json = job.detection_json(),
                 .importance_sha256 = job.importance_sha256()};
   ASSIGN_OR_RETURN(part.quantize, FromProto(job.quantization()));
+  load.per_writer = OutputBytesPerThread(job.destination());
   ASSIGN_OR_RETURN(SourceSurvey survey,
                    Survey(job.source(), load, run, job.detection(), job.quantization()));
   RETURN_IF_ERROR(run.Reserve(survey.memory_bytes));

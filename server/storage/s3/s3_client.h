@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "storage/http/http_client.h"
 #include "storage/http/remote_file.h"
+#include "storage/object_parts.h"
 #include "storage/s3/aws_credentials.h"
 #include "storage/s3/s3_dialect.h"
 #include "storage/s3/s3_xml.h"
@@ -27,7 +28,7 @@ struct S3Options {
   bool path_style = false;         // endpoint/bucket/key instead of bucket.endpoint/key
   std::string region = "us-east-1";
   S3Dialect dialect = kAmazonDialect;
-  uint64_t part_bytes = uint64_t{8} << 20;  // of a multipart upload, at least 5 MiB
+  uint64_t part_bytes = kPartBytes;         // of a multipart upload
   uint64_t copy_bytes = uint64_t{4} << 30;  // larger objects are copied in parts of this
 };
 

@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 #include "pipeline/demo_model.h"
 #include "storage/memory_storage.h"
+#include "storage/object_parts.h"
 #include "tests/support/gguf_file.h"
 #include "tests/support/safetensors_file.h"
 #include "tests/support/tiny_checkpoint.h"
@@ -87,6 +88,22 @@ TEST(MemoryEstimateTest, GrowsWithThreads) {
   const MemoryStorage storage = Model(64);
   EXPECT_GT(SurveySource(storage, "/m", 8)->memory_bytes,
             SurveySource(storage, "/m", 1)->memory_bytes + 64 * kMiB);
+}
+
+// There parts are put together in memory.
+TEST(MemoryEstimateTest, AnOutputInAnObjectStoreCostsPartsForEachThread) {
+  for (const char* place : {"/out", "file:///out", "", "s3:/out"}) {
+    EXPECT_EQ(OutputBytesPerThread(place), 0U) << place;
+  }
+  EXPECT_EQ(OutputBytesPerThread("s3://bucket/out"), OutputBytesPerThread("gs://bucket/out"));
+  const uint64_t parts = OutputBytesPerThread("s3://bucket/out");
+  EXPECT_GE(parts, 2 * kPartBytes);
+  const MemoryStorage storage = Model(64);
+  for (const bool forward : {false, true}) {
+    EXPECT_EQ(
+        SurveySource(storage, "/m", 8, {.forward = forward, .per_writer = parts})->memory_bytes,
+        SurveySource(storage, "/m", 8, {.forward = forward})->memory_bytes + 8 * parts);
+  }
 }
 
 // What is stored in blocks of 34 bytes is computed with as 32 float32.
