@@ -77,7 +77,7 @@ def loss_in_transformers(directory, ids, unpack):
     return loss_of(load_in_transformers(directory, unpack), ids)
 
 
-def losses_nearby(model, ids, count=8):
+def losses_nearby(model, ids, count=15):
     """Of embeddings that differ by a millionth: as another order of additions would have it."""
     generator = torch.Generator().manual_seed(7)
 
@@ -95,7 +95,8 @@ def check_loss(directory, ids, ours, unpack=False):
 
     Where activations are rounded a code that flips flips others, and in some models the consumer's
     own loss moves by more than that with the order of additions (SmolLM2: by 0.04).  Then ours must
-    lie among its losses, no further out than half of what they span."""
+    lie among its losses, no further out than what sixteen of them span: on any processor, each of which adds
+    in an order of its own, it is another draw."""
     model = load_in_transformers(directory, unpack)
     theirs = loss_of(model, ids)
     print(f"ours {ours:.5f}, transformers {theirs:.5f}")
@@ -106,5 +107,6 @@ def check_loss(directory, ids, ours, unpack=False):
     rounds = any(group["input_activations"] for group in groups.values())
     assert rounds and not unpack, (ours, theirs)
     losses = [theirs, *losses_nearby(model, ids)]
-    slack = (max(losses) - min(losses)) / 2
+    slack = max(losses) - min(losses)
+    print(f"nearby from {min(losses):.5f} to {max(losses):.5f}")
     assert min(losses) - slack <= ours <= max(losses) + slack, (ours, losses)
