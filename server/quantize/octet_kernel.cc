@@ -17,9 +17,9 @@ using V = hn::VFromD<Floats>;
 
 // Adding 1.5 x 2^23 leaves no fraction bits: the sum is rounded half to even.
 constexpr float kRounder = 12582912.0f;
-constexpr int kSteps = 20;       // tried around the spanning one,
+constexpr int kSteps = 8;        // tried around the spanning one (20 are no better),
 constexpr float kWidth = 1.0f;   // up to so many codes more or less than span it
-constexpr int kRefinements = 3;  // roundings to what was found
+constexpr int kRefinements = 4;  // roundings to what was found
 constexpr int64_t kMaxLength = 32;
 
 HWY_INLINE V Splat(float value) { return hn::Set(Floats(), value); }
@@ -47,170 +47,202 @@ HWY_INLINE Lanes From(const Octet& octet, size_t lane) {
   return {octet.values + lane, octet.weights + lane, octet.length};
 }
 
-HWY_INLINE V ErrorOf(const Lanes& x, V scale, V offset, const float* codes) {
-  V error = hn::Zero(Floats());
-  for (int64_t i = 0; i < x.length; ++i) {
-    const V read = hn::Add(hn::Mul(At(codes, i), scale), offset);
-    const V miss = hn::Sub(At(x.values, i), read);
-    error = hn::Add(error, hn::Mul(At(x.weights, i), hn::Mul(miss, miss)));
-  }
-  return error;
-}
-
-struct Best {
+// value = scale x code + offset, and its weighted squared error.
+struct Fit {
   V scale;
   V offset;
   V error;
 
-  HWY_INLINE void Take(V new_scale, V new_offset, V new_error) {
-    const auto better = hn::Lt(new_error, error);
-    scale = hn::IfThenElse(better, new_scale, scale);
-    offset = hn::IfThenElse(better, new_offset, offset);
-    error = hn::IfThenElse(better, new_error, error);
+  HWY_INLINE void Take(const Fit& other) {
+    const auto better = hn::Lt(other.error, error);
+    scale = hn::IfThenElse(better, other.scale, scale);
+    offset = hn::IfThenElse(better, other.offset, offset);
+    error = hn::IfThenElse(better, other.error, error);
   }
 };
 
-class AffineFit {
- public:
-  AffineFit(const Lanes& x, float high, bool below_zero)
-      : x_(x), high_(Splat(high)), below_zero_(below_zero) {
-    weight_ = hn::Zero(Floats());
-    weighted_ = hn::Zero(Floats());
-    low_value_ = high_value_ = At(x.values, 0);
-    for (int64_t i = 0; i < x.length; ++i) {
-      const V value = At(x.values, i);
-      low_value_ = hn::Min(low_value_, value);
-      high_value_ = hn::Max(high_value_, value);
-      weight_ = hn::Add(weight_, At(x.weights, i));
-      weighted_ = hn::Add(weighted_, hn::Mul(At(x.weights, i), value));
-    }
-    if (below_zero) low_value_ = hn::Min(low_value_, hn::Zero(Floats()));
-    low_value_ = hn::Add(low_value_, hn::Zero(Floats()));  // never -0, which not all minima keep
-  }
+// What may become of a group.
+struct Codes {
+  V low;
+  V high;  // codes
+  bool affine = false;
+  bool below_zero = false;  // the offset, where there is one
 
-  Best Run() {
-    const V span = hn::Sub(high_value_, low_value_);
-    Best best{hn::Div(span, high_), low_value_, hn::Zero(Floats())};
-    RoundAll(QuotientOr0(high_, span), low_value_);
-    best.error = ErrorOf(x_, best.scale, best.offset, codes_);
-    for (int step = 0; step <= kSteps; ++step) {
-      const float delta = kWidth * (2.0f * static_cast<float>(step) / kSteps - 1.0f);
-      Try(QuotientOr0(hn::Add(high_, Splat(delta)), span), low_value_, best);
-    }
-    for (int i = 0; i < kRefinements; ++i)
-      Try(QuotientOr0(Splat(1.0f), best.scale), best.offset, best);
-    return best;
-  }
-
- private:
-  HWY_INLINE void RoundAll(V inverse, V base) {
-    for (int64_t i = 0; i < x_.length; ++i) {
-      const V y = hn::Mul(hn::Sub(At(x_.values, i), base), inverse);
-      hn::StoreU(RoundTo(y, hn::Zero(Floats()), high_), Floats(), codes_ + i * kOctet);
-    }
-  }
-
-  // Scale and offset of least squares for the codes that `inverse` gives.
-  void Try(V inverse, V base, Best& best) {
-    RoundAll(inverse, base);
-    V codes = hn::Zero(Floats());
-    V squares = hn::Zero(Floats());
-    V products = hn::Zero(Floats());
-    for (int64_t i = 0; i < x_.length; ++i) {
-      const V code = At(codes_, i);
-      const V weighted = hn::Mul(At(x_.weights, i), code);
-      codes = hn::Add(codes, weighted);
-      squares = hn::Add(squares, hn::Mul(weighted, code));
-      products = hn::Add(products, hn::Mul(weighted, At(x_.values, i)));
-    }
-    const V determinant = hn::Sub(hn::Mul(weight_, squares), hn::Mul(codes, codes));
-    V scale =
-        QuotientOr0(hn::Sub(hn::Mul(weight_, products), hn::Mul(weighted_, codes)), determinant);
-    V offset =
-        QuotientOr0(hn::Sub(hn::Mul(squares, weighted_), hn::Mul(codes, products)), determinant);
-    if (below_zero_) {
-      const auto above = hn::Gt(offset, hn::Zero(Floats()));
-      scale = hn::IfThenElse(above, QuotientOr0(products, squares), scale);
-      offset = hn::IfThenZeroElse(above, offset);
-    }
-    const V error = ErrorOf(x_, scale, offset, codes_);
-    best.Take(scale, offset, hn::IfThenElse(hn::Gt(scale, hn::Zero(Floats())), error, best.error));
-  }
-
-  const Lanes x_;
-  const V high_;
-  const bool below_zero_;
-  V low_value_, high_value_;
-  V weight_, weighted_;  // sums
-  HWY_ALIGN float codes_[kMaxLength * kOctet];
+  HWY_INLINE V CodeOf(V steps) const { return RoundTo(steps, low, high); }
 };
 
-class SymmetricFit {
- public:
-  SymmetricFit(const Lanes& x, float low) : x_(x), low_(Splat(low)), high_(Splat(-low - 1.0f)) {
-    largest_ = hn::Zero(Floats());
-    for (int64_t i = 0; i < x.length; ++i) {
-      const V value = At(x.values, i);
-      largest_ = hn::IfThenElse(hn::Gt(hn::Abs(value), hn::Abs(largest_)), value, largest_);
-    }
-  }
+// Sums over the values of a group, less some base, u, with weights w and codes q.
+struct Sums {
+  V weight;    // w
+  V above;     // w u
+  V squared;   // w u u
+  V codes;     // w q
+  V squares;   // w q q
+  V products;  // w q u
 
-  Best Run() {
+  HWY_INLINE Sums() { weight = above = squared = codes = squares = products = hn::Zero(Floats()); }
+
+  // Without the error.
+  Fit LeastSquares(V base, const Codes& coding) const {
     const V zero = hn::Zero(Floats());
-    Best best{hn::Div(largest_, low_), zero, zero};
-    RoundAll(QuotientOr0(low_, largest_));
-    best.error = ErrorOf(x_, best.scale, zero, codes_);
-    for (int step = 0; step <= kSteps; ++step) {
-      const V delta = Splat(kWidth * (2.0f * static_cast<float>(step) / kSteps - 1.0f));
-      Try(QuotientOr0(hn::Add(low_, delta), largest_), best);
-      Try(QuotientOr0(hn::Add(high_, delta), largest_), best);
+    if (!coding.affine) return {QuotientOr0(products, squares), zero, zero};
+    const V determinant = hn::Sub(hn::Mul(weight, squares), hn::Mul(codes, codes));
+    V scale = QuotientOr0(hn::Sub(hn::Mul(weight, products), hn::Mul(above, codes)), determinant);
+    V offset = hn::Add(
+        base, QuotientOr0(hn::Sub(hn::Mul(squares, above), hn::Mul(codes, products)), determinant));
+    if (coding.below_zero) {
+      const auto beyond = hn::Gt(offset, zero);
+      const V through_zero = QuotientOr0(hn::Add(products, hn::Mul(base, codes)), squares);
+      scale = hn::IfThenElse(beyond, through_zero, scale);
+      offset = hn::IfThenZeroElse(beyond, offset);
     }
-    for (int i = 0; i < kRefinements; ++i) Try(QuotientOr0(Splat(1.0f), best.scale), best);
-    return best;
+    return {scale, offset, zero};
+  }
+
+  // Of these codes.  Much is cancelled: it tells the best of the steps, and no more.
+  HWY_INLINE V ErrorOf(const Fit& fit, V base) const {
+    const V two = Splat(2.0f);
+    const V offset = hn::Sub(fit.offset, base);
+    const V of_scale =
+        hn::Mul(fit.scale, hn::Sub(hn::Mul(fit.scale, squares), hn::Mul(two, products)));
+    const V of_offset = hn::Mul(offset, hn::Sub(hn::Mul(offset, weight), hn::Mul(two, above)));
+    const V of_both = hn::Mul(two, hn::Mul(hn::Mul(fit.scale, offset), codes));
+    return hn::Add(squared, hn::Add(hn::Add(of_scale, of_offset), of_both));
+  }
+};
+
+// Tries steps from a base on.  Nothing of a step is kept but its sums.
+class Steps {
+ public:
+  HWY_INLINE Steps(const Lanes& x, V base, const Codes& coding)
+      : x_(x), base_(base), coding_(coding) {
+    for (int64_t i = 0; i < x.length; ++i) {
+      const V u = hn::Sub(At(x.values, i), base);
+      const V weighted = hn::Mul(At(x.weights, i), u);
+      hn::StoreU(u, Floats(), u_ + i * kOctet);
+      hn::StoreU(weighted, Floats(), weighted_ + i * kOctet);
+      constant_.weight = hn::Add(constant_.weight, At(x.weights, i));
+      constant_.above = hn::Add(constant_.above, weighted);
+      constant_.squared = hn::Add(constant_.squared, hn::Mul(weighted, u));
+    }
+  }
+
+  void Try(V inverse, Fit& best) const {
+    Sums sums = constant_;
+    for (int64_t i = 0; i < x_.length; ++i) {
+      const V code = coding_.CodeOf(hn::Mul(At(u_, i), inverse));
+      const V weighted = hn::Mul(At(x_.weights, i), code);
+      sums.codes = hn::Add(sums.codes, weighted);
+      sums.squares = hn::Add(sums.squares, hn::Mul(weighted, code));
+      sums.products = hn::Add(sums.products, hn::Mul(code, At(weighted_, i)));
+    }
+    Fit fit = sums.LeastSquares(base_, coding_);
+    fit.error = sums.ErrorOf(fit, base_);
+    best.Take(fit);
   }
 
  private:
-  HWY_INLINE void RoundAll(V inverse) {
-    for (int64_t i = 0; i < x_.length; ++i) {
-      const V y = hn::Mul(At(x_.values, i), inverse);
-      hn::StoreU(RoundTo(y, low_, high_), Floats(), codes_ + i * kOctet);
-    }
-  }
-
-  void Try(V inverse, Best& best) {
-    RoundAll(inverse);
-    V squares = hn::Zero(Floats());
-    V products = hn::Zero(Floats());
-    for (int64_t i = 0; i < x_.length; ++i) {
-      const V weighted = hn::Mul(At(x_.weights, i), At(codes_, i));
-      squares = hn::Add(squares, hn::Mul(weighted, At(codes_, i)));
-      products = hn::Add(products, hn::Mul(weighted, At(x_.values, i)));
-    }
-    const V scale = QuotientOr0(products, squares);
-    const V offset = hn::Zero(Floats());
-    best.Take(scale, offset, ErrorOf(x_, scale, offset, codes_));
-  }
-
   const Lanes x_;
-  const V low_, high_;
-  V largest_;
-  HWY_ALIGN float codes_[kMaxLength * kOctet];
+  const V base_;
+  const Codes coding_;
+  Sums constant_;  // what all steps share
+  HWY_ALIGN float u_[kMaxLength * kOctet];
+  HWY_ALIGN float weighted_[kMaxLength * kOctet];
 };
 
-void StoreGrid(const Best& best, size_t lane, OctetGrid& grid) {
+// Puts every value on its nearest code, takes the fit with its error where that is
+// better, and returns the least squares of these codes.
+Fit Refine(const Lanes& x, Fit fit, const Codes& coding, Fit& best) {
+  const V inverse = QuotientOr0(Splat(1.0f), fit.scale);
+  Sums sums;
+  fit.error = hn::Zero(Floats());
+  for (int64_t i = 0; i < x.length; ++i) {
+    const V weight = At(x.weights, i);
+    const V u = hn::Sub(At(x.values, i), fit.offset);
+    const V code = coding.CodeOf(hn::Mul(u, inverse));
+    const V miss = hn::Sub(u, hn::Mul(code, fit.scale));
+    fit.error = hn::Add(fit.error, hn::Mul(weight, hn::Mul(miss, miss)));
+    const V weighted = hn::Mul(weight, code);
+    sums.weight = hn::Add(sums.weight, weight);
+    sums.above = hn::Add(sums.above, hn::Mul(weight, u));
+    sums.codes = hn::Add(sums.codes, weighted);
+    sums.squares = hn::Add(sums.squares, hn::Mul(weighted, code));
+    sums.products = hn::Add(sums.products, hn::Mul(weighted, u));
+  }
+  // A grid of affine codes has no step below zero.
+  const V zero = hn::Zero(Floats());
+  if (coding.affine) {
+    fit.error = hn::IfThenElse(hn::Gt(fit.scale, zero), fit.error, hn::Inf(Floats()));
+  }
+  best.Take(fit);
+  return sums.LeastSquares(fit.offset, coding);
+}
+
+// From the grid that just spans a group and the best of the steps around it.
+Fit BestOf(const Lanes& x, Fit spanning, Fit stepped, const Codes& coding) {
+  Fit best{spanning.scale, spanning.offset, hn::Inf(Floats())};
+  Refine(x, spanning, coding, best);
+  for (int i = 0; i < kRefinements; ++i) stepped = Refine(x, stepped, coding, best);
+  return best;
+}
+
+// Up to kWidth codes less or more.
+HWY_INLINE V Delta(int step) {
+  return Splat(kWidth * (2.0f * static_cast<float>(step) / kSteps - 1.0f));
+}
+
+Fit FitAffineLanes(const Lanes& x, float high, bool below_zero) {
+  const Codes coding{hn::Zero(Floats()), Splat(high), true, below_zero};
+  V least = At(x.values, 0);
+  V greatest = least;
+  for (int64_t i = 0; i < x.length; ++i) {
+    least = hn::Min(least, At(x.values, i));
+    greatest = hn::Max(greatest, At(x.values, i));
+  }
+  if (below_zero) least = hn::Min(least, hn::Zero(Floats()));
+  least = hn::Add(least, hn::Zero(Floats()));  // never -0, which not all minima keep
+  const V span = hn::Sub(greatest, least);
+  const Fit spanning{hn::Div(span, coding.high), least, hn::Inf(Floats())};
+  Fit stepped = spanning;
+  const Steps steps(x, least, coding);
+  for (int step = 0; step <= kSteps; ++step) {
+    steps.Try(QuotientOr0(hn::Add(coding.high, Delta(step)), span), stepped);
+  }
+  return BestOf(x, spanning, stepped, coding);
+}
+
+Fit FitSymmetricLanes(const Lanes& x, float low) {
+  const Codes coding{Splat(low), Splat(-low - 1.0f)};
+  const V zero = hn::Zero(Floats());
+  V largest = zero;
+  for (int64_t i = 0; i < x.length; ++i) {
+    const V value = At(x.values, i);
+    largest = hn::IfThenElse(hn::Gt(hn::Abs(value), hn::Abs(largest)), value, largest);
+  }
+  const Fit spanning{hn::Div(largest, coding.low), zero, hn::Inf(Floats())};
+  Fit stepped = spanning;
+  const Steps steps(x, zero, coding);
+  for (int step = 0; step <= kSteps; ++step) {
+    steps.Try(QuotientOr0(hn::Add(coding.low, Delta(step)), largest), stepped);
+    steps.Try(QuotientOr0(hn::Add(coding.high, Delta(step)), largest), stepped);
+  }
+  return BestOf(x, spanning, stepped, coding);
+}
+
+void StoreGrid(const Fit& best, size_t lane, OctetGrid& grid) {
   hn::StoreU(best.scale, Floats(), grid.scale + lane);
   hn::StoreU(best.offset, Floats(), grid.offset + lane);
 }
 
 void Affine(const Octet& octet, float high, bool below_zero, OctetGrid& grid) {
   for (size_t lane = 0; lane < kOctet; lane += hn::Lanes(Floats())) {
-    StoreGrid(AffineFit(From(octet, lane), high, below_zero).Run(), lane, grid);
+    StoreGrid(FitAffineLanes(From(octet, lane), high, below_zero), lane, grid);
   }
 }
 
 void Symmetric(const Octet& octet, float low, OctetGrid& grid) {
   for (size_t lane = 0; lane < kOctet; lane += hn::Lanes(Floats())) {
-    StoreGrid(SymmetricFit(From(octet, lane), low).Run(), lane, grid);
+    StoreGrid(FitSymmetricLanes(From(octet, lane), low), lane, grid);
   }
 }
 

@@ -39,18 +39,6 @@ uint16_t ToF16(float value) {
   return sign | static_cast<uint16_t>((rounded >> 13) - (112 << 10));
 }
 
-void WidenToFloat(DType dtype, const std::byte* source, int64_t count, float* out) {
-  if (dtype == DType::kF32) {
-    std::memcpy(out, source, static_cast<size_t>(count) * sizeof(float));
-    return;
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    uint16_t bits;
-    std::memcpy(&bits, source + 2 * i, 2);
-    out[i] = dtype == DType::kBF16 ? FromBF16(bits) : FromF16(bits);
-  }
-}
-
 void NarrowFromFloat(DType dtype, const float* values, int64_t count, std::byte* out) {
   const int64_t size = SizeOf(dtype);
   for (int64_t i = 0; i < count; ++i) StoreAs(dtype, values[i], out + i * size);
