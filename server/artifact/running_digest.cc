@@ -7,13 +7,45 @@
 
 namespace linchpin {
 
+absl::Status RunningDigest::WriteAt(uint64_t offset, absl::Span<const std::byte> bytes) {
+  RETURN_IF_ERROR(file_.WriteAt(offset, bytes));
+  const std::lock_guard lock(mutex_);
+  Join(offset, offset + bytes.size());
+  return absl::OkStatus();
+}
+
 absl::Status RunningDigest::Written(uint64_t begin, uint64_t end, const RunContext& context) {
   std::unique_lock lock(mutex_);
   Join(begin, end);
   if (busy_ || !file_.ReadableWhileWritten()) return absl::OkStatus();
+  return DigestNew(lock, context);
+}
+
+absl::Status RunningDigest::Follow(const RunContext& context) {
+  if (!file_.ReadableWhileWritten()) return absl::OkStatus();
+  std::unique_lock lock(mutex_);
+  while (digested_ < size_) {
+    changed_.wait(lock, [this] { return complete_ || (AnythingNew() && !busy_); });
+    if (busy_ || !AnythingNew()) break;
+    RETURN_IF_ERROR(DigestNew(lock, context));
+  }
+  return absl::OkStatus();
+}
+
+void RunningDigest::NoMore() {
+  const std::lock_guard lock(mutex_);
+  complete_ = true;
+  changed_.notify_all();
+}
+
+bool RunningDigest::AnythingNew() const {
+  return !written_.empty() && written_.begin()->first == 0 && written_.begin()->second > digested_;
+}
+
+absl::Status RunningDigest::DigestNew(std::unique_lock<std::mutex>& lock,
+                                      const RunContext& context) {
   absl::Status status;
-  while (status.ok() && !written_.empty() && written_.begin()->first == 0 &&
-         written_.begin()->second > digested_) {
+  while (status.ok() && AnythingNew()) {
     const uint64_t upto = written_.begin()->second;
     busy_ = true;
     lock.unlock();
@@ -23,6 +55,7 @@ absl::Status RunningDigest::Written(uint64_t begin, uint64_t end, const RunConte
     lock.lock();
     busy_ = false;
     digested_ = upto;
+    changed_.notify_all();
   }
   return status;
 }
@@ -39,6 +72,7 @@ void RunningDigest::Join(uint64_t begin, uint64_t end) {
     next = written_.erase(next);
   }
   written_[begin] = end;
+  changed_.notify_all();
 }
 
 absl::StatusOr<FileRecord> RunningDigest::Finish(const RunContext& context) {

@@ -1,6 +1,7 @@
 #include "artifact/shard_writer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 
 #include "artifact/progress_meter.h"
@@ -11,23 +12,40 @@ namespace linchpin {
 
 ShardWriter::ShardWriter(const Checkpoint& checkpoint, const Plan& plan, const ShardFiles& shards)
     : checkpoint_(checkpoint), plan_(plan), shards_(shards) {
+  std::map<const WritableFile*, RunningDigest*> digest_of;
   for (const ShardFiles::File& file : shards.files()) {
-    file_of_[file.file.get()] = digests_.size();
     digests_.push_back(std::make_unique<RunningDigest>(file.name, file.size, *file.file));
+    digest_of[file.file.get()] = digests_.back().get();
+    file_of_[digests_.back().get()] = digests_.size() - 1;
+  }
+  for (size_t row = 0; row < plan_.rows.size(); ++row) {
+    slots_.push_back(shards.SlotsOf(row));
+    for (TensorSlot& slot : slots_.back()) slot.file = digest_of.at(slot.file);
   }
 }
 
-size_t ShardWriter::FileOf(size_t row) const { return file_of_.at(shards_.SlotsOf(row)[0].file); }
+// Where a row fails, with an exception too, or is the last, nobody waits for more.
+struct ShardWriter::RowInHand {
+  explicit RowInHand(ShardWriter& shard_writer) : writer(shard_writer) {}
+  RowInHand(const RowInHand&) = delete;
+  ~RowInHand() {
+    if (!more_follow) writer.NoMore();
+  }
+  ShardWriter& writer;
+  bool more_follow = false;
+};
+
+size_t ShardWriter::FileOf(size_t row) const { return file_of_.at(slots_[row][0].file); }
 
 absl::Status ShardWriter::Begin(const RunContext& context) {
   std::vector<std::vector<std::pair<uint64_t, uint64_t>>> later(digests_.size());
   for (size_t row = 0; row < plan_.rows.size(); ++row) {
     ASSIGN_OR_RETURN(std::vector<TensorSlot> slots,
-                     WriteConstants(plan_.options, plan_.rows[row], shards_.SlotsOf(row)));
+                     WriteConstants(plan_.options, plan_.rows[row], slots_[row]));
     for (const TensorSlot& slot : slots) {
       later[file_of_.at(slot.file)].emplace_back(slot.begin, slot.begin + slot.size);
     }
-    slots_.push_back(std::move(slots));
+    left_.push_back(std::move(slots));
   }
   for (size_t file = 0; file < digests_.size(); ++file) {
     std::sort(later[file].begin(), later[file].end());
@@ -36,6 +54,7 @@ absl::Status ShardWriter::Begin(const RunContext& context) {
       RETURN_IF_ERROR(digests_[file]->Written(end, begin, context));
       end = next;
     }
+    RETURN_IF_ERROR(digests_[file]->Written(end, shards_.files()[file].size, context));
   }
   return absl::OkStatus();
 }
@@ -44,7 +63,7 @@ absl::StatusOr<TensorRecord> ShardWriter::WriteRow(size_t row, const Importance*
                                                    const Journal& journal,
                                                    const RunContext& context,
                                                    ProgressMeter& meter) {
-  const std::vector<TensorSlot>& slots = shards_.SlotsOf(row);
+  const std::vector<TensorSlot>& slots = slots_[row];
   ASSIGN_OR_RETURN(std::optional<TensorRecord> record, journal.Find(row, slots, context));
   if (record) {
     meter.Add(record->name, record->bytes_in);
@@ -54,9 +73,8 @@ absl::StatusOr<TensorRecord> ShardWriter::WriteRow(size_t row, const Importance*
                                          slots, context, meter));
     RETURN_IF_ERROR(journal.Note(row, *record));
   }
-  for (const TensorSlot& slot : slots_[row]) {
-    RETURN_IF_ERROR(
-        digests_[file_of_.at(slot.file)]->Written(slot.begin, slot.begin + slot.size, context));
+  for (const TensorSlot& slot : left_[row]) {
+    RETURN_IF_ERROR(DigestOf(slot).Written(slot.begin, slot.begin + slot.size, context));
   }
   return *std::move(record);
 }
@@ -74,13 +92,24 @@ absl::StatusOr<std::vector<TensorRecord>> ShardWriter::Write(const Importance* i
                    [this](size_t a, size_t b) { return FileOf(a) < FileOf(b); });
   ProgressMeter meter(Stage::kQuantize, plan_.bytes_in(), context);
   std::vector<TensorRecord> records(order.size());
-  RETURN_IF_ERROR(ForEachIndex(context.threads, order.size(), [&](size_t i) -> absl::Status {
+  // A thread that finds no more tensors follows the files that others still write.
+  std::atomic<size_t> left = order.size();
+  if (left == 0) NoMore();
+  const size_t pieces = order.size() + digests_.size();
+  RETURN_IF_ERROR(ForEachIndex(context.threads, pieces, [&](size_t i) -> absl::Status {
+    if (i >= order.size()) return digests_[i - order.size()]->Follow(context);
+    RowInHand row(*this);
     ASSIGN_OR_RETURN(records[order[i]], WriteRow(order[i], importance, journal, context, meter));
+    row.more_follow = --left > 0;
     return absl::OkStatus();
   }));
   RETURN_IF_ERROR(checkpoint_.CheckUnchanged());
   meter.Done(plan_.bytes_in(), plan_.bytes_out());
   return records;
+}
+
+void ShardWriter::NoMore() {
+  for (const auto& digest : digests_) digest->NoMore();
 }
 
 absl::StatusOr<std::vector<FileRecord>> ShardWriter::Digests(const RunContext& context) {

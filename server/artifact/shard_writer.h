@@ -33,19 +33,24 @@ class ShardWriter {
   absl::StatusOr<std::vector<FileRecord>> Digests(const RunContext& context);
 
  private:
+  struct RowInHand;
+
+  RunningDigest& DigestOf(const TensorSlot& slot) { return *digests_[file_of_.at(slot.file)]; }
   size_t FileOf(size_t row) const;
   // All but the tensors.
   absl::Status Begin(const RunContext& context);
   absl::StatusOr<TensorRecord> WriteRow(size_t row, const Importance* importance,
                                         const Journal& journal, const RunContext& context,
                                         ProgressMeter& meter);
+  void NoMore();
 
   const Checkpoint& checkpoint_;
   const Plan& plan_;
   const ShardFiles& shards_;
-  std::map<const WritableFile*, size_t> file_of_;
   std::vector<std::unique_ptr<RunningDigest>> digests_;  // by file
-  std::vector<std::vector<TensorSlot>> slots_;           // by row: those that WriteTensor fills
+  std::map<const WritableFile*, size_t> file_of_;        // of a digest
+  std::vector<std::vector<TensorSlot>> slots_;           // by row, through the digests
+  std::vector<std::vector<TensorSlot>> left_;            // those of them that WriteTensor fills
 };
 
 }  // namespace linchpin

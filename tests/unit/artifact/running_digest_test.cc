@@ -72,6 +72,44 @@ TEST_F(RunningDigestTest, ThreadsMayWriteSideBySide) {
   EXPECT_EQ(digest.Finish({})->sha256, Sha256Hex(bytes_));
 }
 
+TEST_F(RunningDigestTest, FollowsWhatOthersWriteToTheEnd) {
+  RunningDigest digest("f", kSize, *file_);
+  std::jthread follower([&] { EXPECT_TRUE(digest.Follow({}).ok()); });
+  // The second half first.
+  for (const uint64_t first : {kSize / 2, uint64_t{0}}) {
+    const uint64_t last = first == 0 ? kSize / 2 : kSize;
+    for (uint64_t begin = first; begin < last; begin += 10'007) {
+      const uint64_t size = std::min<uint64_t>(10'007, last - begin);
+      const auto* from = reinterpret_cast<const std::byte*>(bytes_.data()) + begin;
+      ASSERT_TRUE(digest.WriteAt(begin, {from, static_cast<size_t>(size)}).ok());
+    }
+  }
+  follower.join();  // it ends although nobody says that no more comes
+  EXPECT_EQ(digest.Finish({})->sha256, Sha256Hex(bytes_));
+}
+
+TEST_F(RunningDigestTest, FollowingEndsWhereNoMoreComes) {
+  RunningDigest digest("f", kSize, *file_);
+  std::vector<std::jthread> followers;
+  for (int i = 0; i < 3; ++i) {
+    followers.emplace_back([&] { EXPECT_TRUE(digest.Follow({}).ok()); });
+  }
+  ASSERT_TRUE(digest.WriteAt(0, {reinterpret_cast<const std::byte*>(bytes_.data()), 1000}).ok());
+  digest.NoMore();
+  followers.clear();
+  ASSERT_TRUE(digest.Follow({}).ok()) << "nor does it begin";
+  ASSERT_TRUE(Write(1000, kSize).ok());
+  EXPECT_EQ(digest.Finish({})->sha256, Sha256Hex(bytes_));
+}
+
+TEST_F(RunningDigestTest, FollowingStopsWhenAsked) {
+  std::stop_source stop;
+  stop.request_stop();
+  RunningDigest digest("f", kSize, *file_);
+  ASSERT_TRUE(digest.WriteAt(0, {reinterpret_cast<const std::byte*>(bytes_.data()), 1000}).ok());
+  EXPECT_EQ(ReasonOf(digest.Follow({.stop = stop.get_token()})), Reason::kCancelled);
+}
+
 TEST_F(RunningDigestTest, StopsWhenAsked) {
   std::stop_source stop;
   stop.request_stop();
