@@ -106,15 +106,15 @@ class RowBlock {
   }
 
   void Search() {
-    std::vector<float> columns(static_cast<size_t>(request_.group_size * kSearchRows));
-    std::vector<float> row_values(static_cast<size_t>(request_.group_size));
+    const auto elements = static_cast<size_t>(request_.group_size * kSearchRows);
+    std::vector<float> rows(elements);  // those that there are not stay zeros
+    std::vector<float> columns(elements);
     for (int64_t group = 0; group < groups_; ++group) {
       for (int64_t row = 0; row < count_; ++row) {
-        WidenToFloat(request_.dtype, GroupAt(row, group), request_.group_size, row_values.data());
-        for (int64_t i = 0; i < request_.group_size; ++i) {
-          columns[static_cast<size_t>(i * kSearchRows + row)] = row_values[static_cast<size_t>(i)];
-        }
+        WidenToFloat(request_.dtype, GroupAt(row, group), request_.group_size,
+                     rows.data() + row * request_.group_size);
       }
+      StandSideBySide(rows.data(), request_.group_size, columns.data());
       const bool weighed = request_.rule == ScaleRule::kImportance;
       const BlockScales found = SearchScales(
           {.coding = request_.coding,

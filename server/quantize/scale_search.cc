@@ -68,6 +68,25 @@ HWY_INLINE V CodesOf(V x) {
   return Code::Round(Rows(), x, unused);
 }
 
+// How codes and values go together: value = scale (code - zero), of which a symmetric
+// coding has no zero.
+template <class Code>
+struct SymmetricGrid {
+  V inverse;
+
+  HWY_INLINE V StepsOf(V w) const { return CodesOf<Code>(hn::Mul(w, inverse)); }
+};
+
+template <class Code>
+struct AffineGrid {
+  V inverse;
+  V zero;
+
+  HWY_INLINE V StepsOf(V w) const {
+    return hn::Sub(CodesOf<Code>(hn::Add(hn::Mul(w, inverse), zero)), zero);
+  }
+};
+
 // The best so far.
 struct Best {
   V error;
@@ -96,16 +115,15 @@ Ends EndsOf(const Part& part) {
   return ends;
 }
 
-// The least-squares scale for the codes that `scale` gives.
-template <class Code>
-V Refine(const Part& part, V scale, V zero) {
+// The least-squares scale for the codes of a grid.
+template <class Grid>
+V Refine(const Part& part, const Grid& grid) {
   const Rows d;
-  const V inverse = Inverse(scale);
   V products = hn::Zero(d);
   V squares = hn::Zero(d);
   for (int64_t i = 0; i < part.block.columns; ++i) {
     const V w = part.Column(i);
-    const V q = hn::Sub(CodesOf<Code>(hn::Add(hn::Mul(w, inverse), zero)), zero);
+    const V q = grid.StepsOf(w);
     const V weighted = hn::Mul(q, part.Importance(i));
     products = hn::Add(products, hn::Mul(weighted, w));
     squares = hn::Add(squares, hn::Mul(weighted, q));
@@ -113,18 +131,22 @@ V Refine(const Part& part, V scale, V zero) {
   return hn::Div(products, squares);
 }
 
-// Takes `scale`, already rounded, where it is better.
-template <class Code>
-void Judge(const Part& part, V scale, V zero, Best& best) {
+template <class Grid>
+V ErrorOf(const Part& part, const Grid& grid, V scale) {
   const Rows d;
-  const V inverse = Inverse(scale);
   V error = hn::Zero(d);
   for (int64_t i = 0; i < part.block.columns; ++i) {
     const V w = part.Column(i);
-    const V q = CodesOf<Code>(hn::Add(hn::Mul(w, inverse), zero));
-    const V off = hn::Sub(w, hn::Mul(hn::Sub(q, zero), scale));
+    const V off = hn::Sub(w, hn::Mul(grid.StepsOf(w), scale));
     error = hn::Add(error, hn::Mul(part.Importance(i), hn::Mul(off, off)));
   }
+  return error;
+}
+
+// Takes `scale`, already rounded, where it is better.
+template <class Grid>
+void Judge(const Part& part, const Grid& grid, V scale, V zero, Best& best) {
+  const V error = ErrorOf(part, grid, scale);
   const auto better = hn::Lt(error, best.error);
   best.error = hn::IfThenElse(better, error, best.error);
   best.scale = hn::IfThenElse(better, scale, best.scale);
@@ -137,12 +159,14 @@ void SearchSymmetric(const Part& part, const Ends& ends, Best& best) {
   const Coding& coding = part.block.coding;
   const V zero = hn::Zero(d);
   const V exact = hn::Div(ends.largest, hn::Set(d, -coding.exact()));
-  // First as it is: it stays where nothing matters.
-  Judge<Code>(part, RoundScale(part.block.scale_dtype, exact), zero, best);
-  const auto try_refined = [&](V scale) {
-    Judge<Code>(part, RoundScale(part.block.scale_dtype, Refine<Code>(part, scale, zero)), zero,
-                best);
+  using Grid = SymmetricGrid<Code>;
+  const auto judge = [&](V exact_scale) {
+    const V scale = RoundScale(part.block.scale_dtype, exact_scale);
+    Judge(part, Grid{Inverse(scale)}, scale, zero, best);
   };
+  // First as it is: it stays where nothing matters.
+  judge(exact);
+  const auto try_refined = [&](V scale) { judge(Refine(part, Grid{Inverse(scale)})); };
   for (const float factor : kSignedFactors) try_refined(hn::Mul(exact, hn::Set(d, factor)));
   try_refined(hn::Div(hn::Abs(ends.largest), hn::Set(d, coding.full())));
 }
@@ -159,9 +183,10 @@ void SearchAsymmetric(const Part& part, const Ends& ends, Best& best) {
       const V scale = RoundScale(part.block.scale_dtype, hn::Div(hn::Sub(greatest, least), steps));
       const V place = hn::Sub(hn::Set(d, -coding.exact()), hn::Mul(least, Inverse(scale)));
       const V zero = CodesOf<Code>(place);
-      Judge<Code>(part, scale, zero, best);
-      Judge<Code>(part, RoundScale(part.block.scale_dtype, Refine<Code>(part, scale, zero)), zero,
-                  best);
+      const AffineGrid<Code> grid{Inverse(scale), zero};
+      Judge(part, grid, scale, zero, best);
+      const V refined = RoundScale(part.block.scale_dtype, Refine(part, grid));
+      Judge(part, AffineGrid<Code>{Inverse(refined), zero}, refined, zero, best);
     }
   }
 }
@@ -189,6 +214,32 @@ void SearchOnTarget(const SearchBlock& block, BlockScales& found) {
   return SearchWith<IntegerCode<4, 0>>(block, found);
 }
 
+// Turned in two steps of four rows each: rows j, j + 4, j + 8, j + 12 first, then the
+// four of those.
+void TurnOnTarget(const float* rows, int64_t columns, float* weights) {
+  static_assert(kSearchRows == 16);
+  const Rows d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  HWY_ALIGN float fours[4][4 * hn::MaxLanes(d)];
+  int64_t column = 0;
+  for (; column + lanes <= columns; column += lanes) {
+    const auto row = [&](int64_t r) { return hn::LoadU(d, rows + r * columns + column); };
+    for (int64_t j = 0; j < 4; ++j) {
+      hn::StoreInterleaved4(row(j), row(j + 4), row(j + 8), row(j + 12), d, fours[j]);
+    }
+    for (int64_t part = 0; part < 4; ++part) {
+      const auto four = [&](int64_t j) { return hn::Load(d, fours[j] + part * lanes); };
+      hn::StoreInterleaved4(four(0), four(1), four(2), four(3), d,
+                            weights + column * kSearchRows + part * 4 * lanes);
+    }
+  }
+  for (; column < columns; ++column) {
+    for (int64_t r = 0; r < kSearchRows; ++r) {
+      weights[column * kSearchRows + r] = rows[r * columns + column];
+    }
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace linchpin
 HWY_AFTER_NAMESPACE();
@@ -198,8 +249,13 @@ namespace linchpin {
 namespace {
 
 HWY_EXPORT(SearchOnTarget);
+HWY_EXPORT(TurnOnTarget);
 
 }  // namespace
+
+void StandSideBySide(const float* rows, int64_t columns, float* weights) {
+  HWY_DYNAMIC_DISPATCH(TurnOnTarget)(rows, columns, weights);
+}
 
 BlockScales SearchScales(const SearchBlock& block) {
   BlockScales found;

@@ -29,6 +29,10 @@ struct SearchBlock {
   const float* importance = nullptr;  // [columns], not negative; null: all alike
 };
 
+// Turns kSearchRows rows of `columns` weights that lie one behind the other into the
+// weights of a SearchBlock.
+void StandSideBySide(const float* rows, int64_t columns, float* weights);
+
 // Of each row.  0 where no candidate is better than none, as for zeros.
 struct BlockScales {
   float scale[kSearchRows] = {};

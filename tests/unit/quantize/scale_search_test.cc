@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -211,6 +212,25 @@ TEST(SearchScalesTest, TheLargestNumbersOverflowNothing) {
   for (const Coding& coding : kCodings) {
     for (const float scale : samples.Search(coding).scale) EXPECT_TRUE(std::isfinite(scale));
   }
+}
+
+TEST(ScaleSearch, RowsStandSideBySideOnEveryInstructionSet) {
+  OnEveryTarget([](int64_t) {
+    for (const int64_t columns : {int64_t{1}, int64_t{8}, int64_t{24}, int64_t{40}, int64_t{71}}) {
+      std::vector<float> rows(static_cast<size_t>(columns * kSearchRows));
+      std::iota(rows.begin(), rows.end(), 0.0F);
+      std::vector<float> weights(rows.size() + 1, -1.0F);
+      StandSideBySide(rows.data(), columns, weights.data());
+      for (int64_t column = 0; column < columns; ++column) {
+        for (int64_t row = 0; row < kSearchRows; ++row) {
+          EXPECT_EQ(weights[static_cast<size_t>(column * kSearchRows + row)],
+                    rows[static_cast<size_t>(row * columns + column)])
+              << columns;
+        }
+      }
+      EXPECT_EQ(weights.back(), -1.0F) << "no more is written";
+    }
+  });
 }
 
 }  // namespace
