@@ -220,7 +220,9 @@ TEST_F(LayerTest, AnEditConcernsItsOwnLaneOnly) {
     ASSERT_NEAR(before.data[i], alone.data[i], bound);
     ASSERT_NEAR(after.data[i], alone.data[i], bound);
     const bool in_row = i % static_cast<size_t>(edited.columns) == 5;
-    if (!in_row) ASSERT_NEAR(edited.data[i], alone.data[i], bound);
+    if (!in_row) {
+      ASSERT_NEAR(edited.data[i], alone.data[i], bound);
+    }
   }
   EXPECT_GT(std::fabs(edited.data[5] - alone.data[5]), 1.0F);
 }

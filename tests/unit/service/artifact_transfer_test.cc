@@ -193,7 +193,9 @@ TEST_F(ArtifactTransferTest, ACancelAtAnyMessageEndsIt) {
       break;
     }
     // All but the result was sent already.
-    if (at < 13) EXPECT_EQ(ReasonOf(status), Reason::kCancelled) << at;
+    if (at < 13) {
+      EXPECT_EQ(ReasonOf(status), Reason::kCancelled) << at;
+    }
   }
 }
 
