@@ -28,6 +28,10 @@ measure "pread of every byte, with Python" \
   "$python" tests/bench/read_all.py "$(nproc)" "$model"/*.safetensors
 "$python" tests/bench/read_all.py "$(nproc)" "$model"/*.safetensors
 measure "linchpin capabilities (start-up)" "$bin/linchpin" --quiet capabilities
+rm -rf "$bench/small"
+"$bin/linchpin" --quiet demo-model "$bench/small" > /dev/null
+measure "linchpin detect, 6 MB (start-up, LibTorch)" "$bin/linchpin" --quiet detect "$bench/small"
+rm -rf "$bench/small"
 measure "linchpin detect" "$bin/linchpin" --quiet detect "$model"
 for windows in 1 3; do
   "$python" -c "print([[1, *range(50, 305)]] * $windows)" > "$bench/windows.json"
