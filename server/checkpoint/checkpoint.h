@@ -110,6 +110,8 @@ class Checkpoint {
   // Of the files of weights as they were opened (ReadableFile::Version); empty where
   // that of one is.
   std::string Version() const;
+  // Of one of them.
+  std::string Version(int shard) const { return files_[static_cast<size_t>(shard)]->Version(); }
 
  private:
   Checkpoint() = default;

@@ -34,22 +34,6 @@ absl::Status CheckApart(const Storage& source_storage, std::string_view source,
                "choose a destination elsewhere");
 }
 
-// Without a detection there is nothing that it could be told.
-absl::Status CheckSkipped(const CompressOptions& options) {
-  RETURN_IF_ERROR(CheckAlone(options.detect));
-  if (!options.detect.skip) return absl::OkStatus();
-  if (NeedsImportance(options.quantize)) {
-    return Error(Reason::kOptionInvalid, "scale",
-                 "importance takes a forward pass, and detection is off",
-                 fmt::format("use {}, or leave detection on",
-                             NameOf(ScaleWithoutImportance(options.quantize))));
-  }
-  if (options.calibration.empty()) return absl::OkStatus();
-  return Error(Reason::kOptionInvalid, "calibration",
-               "its tokens go through a forward pass, and detection is off",
-               "leave one of them out");
-}
-
 // A family that no pass runs is refused as such, whatever a plan would say.
 absl::Status CheckFamily(const Checkpoint& checkpoint, const CompressOptions& options) {
   if (options.detect.skip) return absl::OkStatus();
@@ -60,14 +44,7 @@ absl::Status CheckFamily(const Checkpoint& checkpoint, const CompressOptions& op
 
 // What a person should know of the options, beside the plan's notes.
 void AddNotes(const CompressOptions& options, const OutputPattern& pattern, Plan& plan) {
-  if (options.detect.skip) {
-    plan.notes.emplace_back(
-        "detection is off: whether the model has super weights is not known, and none is kept");
-    if (TraitsOf(plan.options.scheme).codes != CodeKind::kNone) {
-      plan.notes.back() +=
-          fmt::format("; scales are {}, not weighed by what comes in", NameOf(plan.options.scale));
-    }
-  }
+  if (options.detect.skip) NoteSkipped(plan);
   for (std::string& note : pattern.Notes()) plan.notes.push_back(std::move(note));
 }
 
@@ -96,7 +73,9 @@ absl::StatusOr<CompressResult> Compress(const Storage& source_storage, std::stri
   // What the options make impossible is refused before the long part.
   RETURN_IF_ERROR(CheckFamily(checkpoint, options));
   OutputPattern pattern;
-  RETURN_IF_ERROR(pattern.Open(source_storage, checkpoint, options.quantize));
+  RETURN_IF_ERROR(
+      pattern.Open(options.donor_storage != nullptr ? *options.donor_storage : source_storage,
+                   checkpoint, options.quantize));
   RETURN_IF_ERROR(MakePlan(checkpoint, options.quantize, {}, nullptr, pattern.get()).status());
 
   BackgroundDigest digest(context, [&](const RunContext& silent) {

@@ -26,6 +26,8 @@ struct CompressOptions {
   // Of the source, as far as they were taken before: not taken again.
   std::vector<FileRecord> source_files;
   bool overwrite = false;
+  // Where the donor of a GGUF output lies; null: where the source does.
+  const Storage* donor_storage = nullptr;
   // Bytes of memory that the job may take, for FitMemory; 0: as much as suits.
   uint64_t max_memory = 0;
   // Of the job: a run that was killed is gone on with by the next of the same key,

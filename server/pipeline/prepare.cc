@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 #include "checkpoint/model_config.h"
+#include "fmt/format.h"
 #include "forward/forward_pass.h"
 #include "forward/libtorch_module.h"
 #include "pipeline/calibration.h"
@@ -28,6 +29,29 @@ absl::StatusOr<Prepared> Prepare(const Checkpoint& checkpoint, const CompressOpt
   prepared.importance = calibration->Take();
   prepared.calibration = CalibrationRecord{calibration->origin(), calibration->tokens()};
   return prepared;
+}
+
+absl::Status CheckSkipped(const CompressOptions& options) {
+  RETURN_IF_ERROR(CheckAlone(options.detect));
+  if (!options.detect.skip) return absl::OkStatus();
+  if (NeedsImportance(options.quantize)) {
+    return Error(Reason::kOptionInvalid, "scale",
+                 "importance takes a forward pass, and detection is off",
+                 fmt::format("use {}, or leave detection on",
+                             NameOf(ScaleWithoutImportance(options.quantize))));
+  }
+  if (options.calibration.empty()) return absl::OkStatus();
+  return Error(Reason::kOptionInvalid, "calibration",
+               "its tokens go through a forward pass, and detection is off",
+               "leave one of them out");
+}
+
+void NoteSkipped(Plan& plan) {
+  plan.notes.emplace_back(
+      "detection is off: whether the model has super weights is not known, and none is kept");
+  if (TraitsOf(plan.options.scheme).codes == CodeKind::kNone) return;
+  plan.notes.back() +=
+      fmt::format("; scales are {}, not weighed by what comes in", NameOf(plan.options.scale));
 }
 
 }  // namespace linchpin

@@ -26,4 +26,10 @@ struct Prepared {
 absl::StatusOr<Prepared> Prepare(const Checkpoint& checkpoint, const CompressOptions& options,
                                  const RunContext& context);
 
+// Without a detection there is nothing that it could be told: OPTION_INVALID.
+absl::Status CheckSkipped(const CompressOptions& options);
+
+// What a person should know of an output that is made without one.
+void NoteSkipped(Plan& plan);
+
 }  // namespace linchpin

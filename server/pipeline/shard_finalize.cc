@@ -10,6 +10,7 @@
 #include "artifact/manifest.h"
 #include "artifact/manifest_claims.h"
 #include "artifact/side_files.h"
+#include "base/parallel.h"
 #include "base/status.h"
 #include "fmt/format.h"
 #include "format/shard_index.h"
@@ -49,9 +50,19 @@ absl::StatusOr<ArtifactRecord> WriteRest(const OpenShardJob& open,
   return record;
 }
 
+// Every shard was made from the bytes that the source has now.
+absl::Status CheckSources(const Checkpoint& checkpoint, const std::vector<FinishedShard>& parts,
+                          const RunContext& context) {
+  return ForEachIndex(context.threads, parts.size(), [&](size_t i) {
+    return CheckSource(checkpoint, static_cast<int>(i), parts[i], context);
+  });
+}
+
 absl::StatusOr<std::vector<FileRecord>> SourceFiles(const Checkpoint& checkpoint,
+                                                    const ShardJob& job,
                                                     const std::vector<FinishedShard>& parts,
                                                     const RunContext& context) {
+  if (!job.source_digest) return ListCheckpoint(checkpoint);
   ASSIGN_OR_RETURN(std::vector<FileRecord> files, DigestBesideShards(checkpoint, context));
   for (const FinishedShard& part : parts) {
     files.push_back(part.source);
@@ -64,12 +75,10 @@ absl::StatusOr<std::vector<FileRecord>> SourceFiles(const Checkpoint& checkpoint
 Json ManifestOf(const OpenShardJob& open, const ShardJob& job,
                 const std::vector<FinishedShard>& parts, const std::vector<FileRecord>& source,
                 const ArtifactRecord& artifact) {
-  const Detection none;
   Json whole = BuildManifest(
       {.source_name = LastComponent(job.source),
        .source_files = source,
        .plan = &open.plan,
-       .detection = &none,
        .artifact = &artifact,
        .kept = artifact.kept,
        .calibration = open.measured ? std::optional(open.measured->calibration) : std::nullopt});
@@ -97,13 +106,10 @@ CompressResult ResultOf(const OpenShardJob& open, std::string manifest,
 // source, options and detection.
 bool IsOf(const ShardJob& job, const Checkpoint& checkpoint, const Json& manifest) {
   const Plan plan{.options = job.quantize};
-  const Detection none;
   const ArtifactRecord nothing;
-  const Json expected = BuildManifest({.source_name = LastComponent(job.source),
-                                       .plan = &plan,
-                                       .detection = &none,
-                                       .artifact = &nothing});
-  const auto detection = ParseJson("detection_json", job.detection_json, Reason::kOptionInvalid);
+  const Json expected = BuildManifest(
+      {.source_name = LastComponent(job.source), .plan = &plan, .artifact = &nothing});
+  const auto detection = DetectionOf(job);
   if (!detection.ok() || At(manifest, "/detection") != *detection ||
       At(manifest, "/tool") != expected["tool"] ||
       At(manifest, "/options") != expected["options"] ||
@@ -148,8 +154,9 @@ absl::StatusOr<CompressResult> Finalize(const Storage& storage, const ShardJob& 
   ASSIGN_OR_RETURN(const OpenShardJob open, OpenShardJob::Open(storage, job, std::nullopt));
   ASSIGN_OR_RETURN(const std::vector<FinishedShard> parts,
                    ReadParts(storage, job, open.shards(), context));
+  RETURN_IF_ERROR(CheckSources(open.checkpoint(), parts, context));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source,
-                   SourceFiles(open.checkpoint(), parts, context));
+                   SourceFiles(open.checkpoint(), job, parts, context));
   RETURN_IF_ERROR(TakeParts(storage, job, parts, *output, context));
   ASSIGN_OR_RETURN(const ArtifactRecord artifact, WriteRest(open, parts, *output, context));
   std::string manifest = SerializeManifest(ManifestOf(open, job, parts, source, artifact));

@@ -12,6 +12,7 @@
 #include "fmt/ranges.h"
 #include "pipeline/job_key.h"
 #include "pipeline/shard_importance.h"
+#include "pipeline/source_record.h"
 
 namespace linchpin {
 namespace {
@@ -94,6 +95,7 @@ void RemoveParts(const Storage& storage, const ShardJob& job, int shards) {
     return absl::OkStatus();
   }).IgnoreError();
   storage.RemoveDirectory(ImportanceDirectory(job)).IgnoreError();
+  storage.RemoveDirectory(SourceRecordDirectory(job)).IgnoreError();
 }
 
 }  // namespace linchpin

@@ -6,6 +6,7 @@
 #include "artifact/manifest_claims.h"
 #include "base/status.h"
 #include "fmt/format.h"
+#include "pipeline/prepare.h"
 
 namespace linchpin {
 namespace {
@@ -45,11 +46,15 @@ absl::Status FillIn(const Json& manifest, const std::string& file, FinishedShard
   const Json bytes_in = At(manifest, "/output/bytes_in");
   const Json bytes_out = At(manifest, "/output/bytes_out");
   const Json samples = manifest.value(std::string(kSamplesField), Json());
-  if (!name.is_string() || !size.is_number_unsigned() || !sha256.is_string() ||
-      !bytes_in.is_number_unsigned() || !bytes_out.is_number_unsigned() || !samples.is_string()) {
+  const Json version = manifest.value(std::string(kSourceVersionField), Json());
+  if (!name.is_string() || !size.is_number_unsigned() ||
+      !(sha256.is_string() || sha256.is_null()) || !bytes_in.is_number_unsigned() ||
+      !bytes_out.is_number_unsigned() || !samples.is_string() || !version.is_string()) {
     return Error(Reason::kConfigInvalid, file, "it is no manifest of a shard");
   }
-  shard.source = {name.get<std::string>(), size.get<uint64_t>(), sha256.get<std::string>()};
+  shard.source = {name.get<std::string>(), size.get<uint64_t>(),
+                  sha256.is_string() ? sha256.get<std::string>() : ""};
+  shard.source_version = version.get<std::string>();
   shard.samples = samples.get<std::string>();
   shard.bytes_in = bytes_in.get<uint64_t>();
   shard.bytes_out = bytes_out.get<uint64_t>();
@@ -76,6 +81,12 @@ absl::Status CheckParts(const Checkpoint& checkpoint, const QuantizeOptions& opt
 
 Json At(const Json& json, const char* pointer) {
   return json.is_object() ? json.value(Json::json_pointer(pointer), Json()) : Json();
+}
+
+absl::StatusOr<Json> DetectionOf(const ShardJob& job) {
+  if (job.detect) return ParseJson("detection_json", job.detection_json, Reason::kOptionInvalid);
+  if (job.detection_json.empty()) return Json();
+  return BadDetection("there is one, and detection is off");
 }
 
 std::string JobDirectory(const ShardJob& job, std::string_view what) {
@@ -105,15 +116,18 @@ absl::StatusOr<OpenShardJob> OpenShardJob::Open(const Storage& storage, const Sh
     return Error(Reason::kOptionInvalid, "index", fmt::format("it is {}", *index),
                  fmt::format("the source has shards 0 to {}", shards - 1));
   }
-  ASSIGN_OR_RETURN(Json detection,
-                   ParseJson("detection_json", job.detection_json, Reason::kOptionInvalid));
-  ASSIGN_OR_RETURN(const std::vector<PinnedWeight> pinned, PinnedIn(detection));
+  ASSIGN_OR_RETURN(Json detection, DetectionOf(job));
+  std::vector<PinnedWeight> pinned;
+  if (job.detect) {
+    ASSIGN_OR_RETURN(pinned, PinnedIn(detection));
+  }
   std::optional<ShardImportance> measured;
   if (NeedsImportance(job.quantize)) {
     ASSIGN_OR_RETURN(measured, ReadImportance(storage, job, checkpoint, index));
   }
   ASSIGN_OR_RETURN(Plan plan, MakePlan(checkpoint, job.quantize, pinned,
                                        measured ? &measured->importance : nullptr));
+  if (!job.detect) NoteSkipped(plan);
   return OpenShardJob{std::move(source), std::move(detection), std::move(measured),
                       std::move(plan)};
 }
@@ -148,6 +162,20 @@ absl::StatusOr<FinishedShard> ReadShard(const Storage& storage, const ShardJob& 
     return Error(Reason::kDigestMismatch, shard.file.name, "its size is not the manifest's");
   }
   return shard;
+}
+
+absl::Status CheckSource(const Checkpoint& source, int index, const FinishedShard& done,
+                         const RunContext& context) {
+  const Shard& shard = source.shards()[static_cast<size_t>(index)];
+  const std::string version = source.Version(index);
+  bool same = done.source.name == shard.name && done.source.size == shard.size;
+  if (same && (version.empty() || version != done.source_version) && !done.source.sha256.empty()) {
+    ASSIGN_OR_RETURN(const std::vector<FileRecord> now, DigestShard(source, index, context));
+    same = now.front().sha256 == done.source.sha256;
+  }
+  if (same) return absl::OkStatus();
+  return Error(Reason::kSourceChanged, fmt::format("{}/{}", source.path(), shard.name),
+               fmt::format("shard {} was made from other bytes", index), "plan the job again");
 }
 
 }  // namespace linchpin

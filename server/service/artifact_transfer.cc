@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "service/artifact_upload.h"
 #include "service/conversion.h"
+#include "service/job_source.h"
 #include "service/request_key.h"
 #include "service/transfer_place.h"
 #include "storage/stoppable_storage.h"
@@ -75,8 +76,12 @@ absl::StatusOr<v1::CompressArtifactResponse> Transfer(ArtifactChannel& channel, 
   ASSIGN_OR_RETURN(
       const SourceSurvey survey,
       backend.engine.survey(storage, place.source(), backend.threads, LoadOf(options)));
+  // A donor lies where the server reaches it, and counts as what it holds.
+  ASSIGN_OR_RETURN(const std::string quantization,
+                   OptionsForKey(upload.options().quantization(), run));
   run.SetKey(
-      KeyOf(survey.fingerprint, upload.options().detection(), upload.options().quantization()));
+      KeyOfBytes(survey.fingerprint, CanonicalBytes(upload.options().detection()) + quantization));
+  options.donor_storage = &run.storage();
   // The output, which is no larger than the input, lies beside it.
   RETURN_IF_ERROR(run.Reserve(survey.memory_bytes));
   RETURN_IF_ERROR(run.Reserve(upload.bytes(), place.room()));

@@ -39,9 +39,14 @@ absl::StatusOr<std::string> OptionsForKey(const v1::QuantizationOptions& options
 
 absl::StatusOr<SourceSurvey> SurveyFor(const std::string& source, const TokenLoad& load,
                                        const JobRun& run) {
+  return SurveyIn(run.storage(), source, load, run);
+}
+
+absl::StatusOr<SourceSurvey> SurveyIn(const Storage& storage, const std::string& source,
+                                      const TokenLoad& load, const JobRun& run) {
   const Backend& backend = run.backend();
   ASSIGN_OR_RETURN(SourceSurvey survey,
-                   backend.engine.survey(run.storage(), source, backend.threads, load));
+                   backend.engine.survey(storage, source, backend.threads, load));
   RETURN_IF_ERROR(run.caller().CheckJobBytes(survey.source_bytes));
   return survey;
 }

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "linchpin/v1/compression.pb.h"
@@ -20,6 +21,9 @@ absl::Status MayWrite(std::string_view field, const std::string& path, const Job
 // of SurveySource, POLICY_REFUSED.
 absl::StatusOr<SourceSurvey> SurveyFor(const std::string& source, const TokenLoad& load,
                                        const JobRun& run);
+// The same where `storage` stands for that of the call.
+absl::StatusOr<SourceSurvey> SurveyIn(const Storage& storage, const std::string& source,
+                                      const TokenLoad& load, const JobRun& run);
 
 // What options add to the key of a job.  Of a donor of a GGUF output that is its
 // fingerprint, wherever it lies; the caller must be allowed to read it.
@@ -28,17 +32,25 @@ absl::StatusOr<std::string> OptionsForKey(const google::protobuf::Message& optio
 absl::StatusOr<std::string> OptionsForKey(const v1::QuantizationOptions& options,
                                           const JobRun& run);
 
-// As SurveyFor.  From here on the job has its key, of the source and the options.
+// The key of a job over what was surveyed.
 template <class... Options>
-absl::StatusOr<SourceSurvey> Survey(const std::string& source, const TokenLoad& load, JobRun& run,
-                                    const Options&... options) {
-  ASSIGN_OR_RETURN(SourceSurvey survey, SurveyFor(source, load, run));
+absl::StatusOr<std::string> KeyFor(const SourceSurvey& survey, const JobRun& run,
+                                   const Options&... options) {
   std::string canonical;
   for (const absl::StatusOr<std::string>& each : {OptionsForKey(options, run)...}) {
     RETURN_IF_ERROR(each.status());
     canonical += *each;
   }
-  run.SetKey(KeyOfBytes(survey.fingerprint, canonical));
+  return KeyOfBytes(survey.fingerprint, canonical);
+}
+
+// As SurveyFor.  From here on the job has its key, of the source and the options.
+template <class... Options>
+absl::StatusOr<SourceSurvey> Survey(const std::string& source, const TokenLoad& load, JobRun& run,
+                                    const Options&... options) {
+  ASSIGN_OR_RETURN(SourceSurvey survey, SurveyFor(source, load, run));
+  ASSIGN_OR_RETURN(std::string key, KeyFor(survey, run, options...));
+  run.SetKey(std::move(key));
   return survey;
 }
 

@@ -39,10 +39,9 @@ def descriptors(pid):
 
 def settled(measure, limit):
     """What `measure` comes to in the end, as soon as it is within `limit`."""
-    deadline = time.monotonic() + SETTLES_WITHIN
-    while (value := measure()) > limit and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return value
+    with contextlib.suppress(AssertionError):
+        await_that(lambda: measure() <= limit, patience=SETTLES_WITHIN)
+    return measure()
 
 
 def parts_of(model):
@@ -66,24 +65,34 @@ def outcome(call):
         return reason_of(error) or error.code().name
 
 
-def cancel(client, seconds, **fields):
-    """Begins to compress and gives up, as a caller whose deadline passes does."""
+def runs(server):
+    """Whether a compression runs."""
+    return server.metrics()['linchpin_jobs_in_progress{kind="compress"}'] > 0
+
+
+def cancel(client, server, number, **fields):
+    """Begins to compress and gives up: at once, when the work runs, or when something is heard of it."""
     function, request = client.method("CompressModel")
-    list(function(request(**fields), timeout=seconds))
+    call = function(request(**fields))
+    if number % 3 == 1:
+        await_that(lambda: runs(server) or call.done(), "a job")
+    elif number % 3 == 2:
+        next(call)
+    call.cancel()
+    list(call)
 
 
-def kill(linchpin, seconds, *arguments):
-    """Begins a command and kills it with the connection that it has."""
+def kill(linchpin, server, *arguments):
+    """Begins a command and kills it, with the connection that it has, when its work runs."""
     process = linchpin.start(*arguments)
-    time.sleep(seconds)
+    await_that(lambda: runs(server) or process.poll() is not None, "a job")
     process.kill()
     process.communicate()
 
 
-def run_job(number, client, linchpin, place):
+def run_job(number, client, linchpin, server, place):
     """One job of a kind that its number chooses; whether it ended as it had to."""
     model, out = str(place / "model"), str(place / f"out/{number % 4}")
-    moment = 0.02 * (1 + number % 7)
     jobs = [
         (lambda: client.call("CompressModel", source=model, destination=out, overwrite=True), ["OK"]),
         (lambda: client.call("DetectSuperWeights", source=model), ["OK"]),
@@ -91,13 +100,13 @@ def run_job(number, client, linchpin, place):
         (lambda: client.call("DetectSuperWeights", source=model + "/absent"), ["SOURCE_NOT_FOUND"]),
         (lambda: client.call("CompressModel", source=str(place / "broken"), destination=out,
                              overwrite=True), ["TENSOR_RANGE_INVALID"]),
-        (lambda: cancel(client, moment, source=model, destination=out, overwrite=True),
-         ["OK", "DEADLINE_EXCEEDED"]),
+        (lambda: cancel(client, server, number // 7, source=model, destination=out, overwrite=True),
+         ["OK", "CANCELLED"]),
         (lambda: client.call("PlanCompression", source=model, destination=str(place / "out/new")),
          ["OK"]),
     ]
     if number % 50 == 49:
-        kill(linchpin, 10 * moment, "compress", model, out, "--overwrite")
+        kill(linchpin, server, "compress", model, out, "--overwrite")
         return True
     job, expected = jobs[number % len(jobs)]
     # A job that was given up may hold its slot for a moment.
@@ -124,7 +133,7 @@ def soak(place, jobs, seconds, leak=lambda server: contextlib.nullcontext()):
     memory = files = None
     with ForeignClient(server.endpoint) as client, contextlib.ExitStack() as held:
         while done < jobs and (time.monotonic() < end or done < 2 * WARM_UP):
-            if not run_job(done, client, linchpin, place):
+            if not run_job(done, client, linchpin, server, place):
                 problems.append(f"job {done} did not end as it had to")
             done += 1
             if done == WARM_UP:

@@ -69,7 +69,8 @@ def test_shards_one_by_one_make_the_same_bytes(linchpin, job, whole):
 
 @pytest.mark.parametrize("options", [
     ("--format", "dense"), ("--scale", "mse"), ("--scheme", "w8a8", "--scale", "minmax"),
-    ("--preserve", "lora")], ids=" ".join)
+    ("--preserve", "lora"), ("--detection", "off"),
+    ("--detection", "off", "--source-digest", "off", "--scale", "mse")], ids=" ".join)
 def test_any_scale_and_format_of_shards_gives_the_same_bytes(linchpin, checkpoint, tmp_path, options):
     linchpin("compress", checkpoint, tmp_path / "whole", *options)
     linchpin("plan", checkpoint, tmp_path / "out", "--save", tmp_path / "job.json", *options)

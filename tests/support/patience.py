@@ -7,9 +7,9 @@ import time
 PATIENCE = 300
 
 
-def await_that(condition, what="it"):
+def await_that(condition, what="it", patience=PATIENCE):
     """The first true value that `condition` gives."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.01)

@@ -49,6 +49,7 @@ class WatchedFile : public ReadableFile {
     stop_.Begin();
     return file_->CheckUnchanged();
   }
+  std::string Version() const override { return file_->Version(); }
 
  private:
   const std::unique_ptr<ReadableFile> file_;

@@ -181,7 +181,7 @@ TEST_F(CancellationTest, OfTheCallsOfACompressionInParts) {
   });
   const auto prepared = PrepareCompression(storage_, job, {}, {});
   ASSERT_TRUE(prepared.ok()) << prepared.status();
-  job.detection_json = DetectionToJson(prepared->detection).dump();
+  job.detection_json = DetectionToJson(*prepared->detection).dump();
   job.importance_sha256 = prepared->importance_sha256;
   for (const int index : {0, 1}) {
     StopEverywhere([&](const Storage& storage, const RunContext& context) {

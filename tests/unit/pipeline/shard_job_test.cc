@@ -8,8 +8,11 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "pipeline/shard_importance.h"
+#include "storage/local_storage.h"
 #include "storage/memory_storage.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_checkpoint.h"
+#include "tests/support/watched_storage.h"
 
 namespace linchpin {
 namespace {
@@ -38,8 +41,22 @@ class ShardJobTest : public testing::Test {
             .quantize = quantize};
     const auto prepared = PrepareCompression(storage_, job_, options_, {});
     ASSERT_TRUE(prepared.ok()) << prepared.status();
-    job_.detection_json = DetectionToJson(prepared->detection).dump();
+    job_.detection_json = DetectionToJson(*prepared->detection).dump();
     job_.importance_sha256 = prepared->importance_sha256;
+  }
+  // The same without a detection.
+  void PrepareWithout(const QuantizeOptions& quantize, bool source_digest) {
+    options_ = {.detect = {.skip = true}, .quantize = quantize, .source_digest = source_digest};
+    job_ = {.source = "/model",
+            .destination = "/parts",
+            .key = std::string(64, 'b'),
+            .quantize = quantize,
+            .detect = false,
+            .source_digest = source_digest};
+    const auto prepared = PrepareCompression(storage_, job_, options_, {});
+    ASSERT_TRUE(prepared.ok()) << prepared.status();
+    EXPECT_FALSE(prepared->detection.has_value());
+    EXPECT_EQ(prepared->importance_sha256, "");
   }
   void CompressAll() {
     for (const int index : {2, 0, 1}) {
@@ -97,6 +114,90 @@ TEST_F(ShardJobTest, MakesTheBytesOfASingleProcess) {
     EXPECT_EQ(parts->bytes_out, whole->bytes_out) << which;
     EXPECT_THAT(Left(), testing::IsEmpty()) << which;
   }
+}
+
+TEST_F(ShardJobTest, MakesThemWithoutADetectionToo) {
+  const QuantizeOptions choices[] = {{.scale = ScaleRule::kSigned},
+                                     {.scheme = Scheme::kW8A16, .scale = ScaleRule::kMse},
+                                     {.format = Format::kDense, .scale = ScaleRule::kMinMax}};
+  for (const QuantizeOptions& choice : choices) {
+    for (const bool source_digest : {true, false}) {
+      PrepareWithout(choice, source_digest);
+      CompressAll();
+      const auto parts = FinalizeCompression(storage_, job_, true, {});
+      ASSERT_TRUE(parts.ok()) << parts.status();
+      options_.overwrite = true;
+      const auto whole = Compress(storage_, "/model", storage_, "/whole", options_, {});
+      ASSERT_TRUE(whole.ok()) << whole.status();
+      EXPECT_EQ(Content(storage_, "/parts"), Content(storage_, "/whole"));
+      EXPECT_EQ(parts->notes, whole->notes);
+      EXPECT_THAT(parts->notes.front(), testing::HasSubstr("detection is off"));
+      const auto again = FinalizeCompression(storage_, job_, false, {});
+      ASSERT_TRUE(again.ok()) << again.status();
+      EXPECT_EQ(again->manifest, whole->manifest);
+    }
+  }
+}
+
+TEST_F(ShardJobTest, WithoutADetectionThereIsNothingThatNeedsOne) {
+  options_ = {.detect = {.skip = true}};
+  EXPECT_EQ(ReasonOf(PrepareCompression(storage_, job_, options_, {}).status()),
+            Reason::kOptionInvalid)
+      << "importance";
+  const std::string found = job_.detection_json;
+  PrepareWithout({.scale = ScaleRule::kSigned}, true);
+  job_.detection_json = found;
+  EXPECT_EQ(ReasonOf(CompressShard(storage_, job_, 0, {}).status()), Reason::kOptionInvalid);
+}
+
+// Bytes that no sample of the job's key sees.
+TEST_F(ShardJobTest, ASourceThatChangedBetweenCallsIsNoticed) {
+  const std::string shard = "/model/model-00002-of-00003.safetensors";
+  const std::string before = ToText(storage_.Get(shard));
+  CompressAll();
+  const auto finished = Content(storage_, ShardDirectory(job_, 1));
+  Damage(shard);
+  const absl::Status status = FinalizeCompression(storage_, job_, false, {}).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kSourceChanged) << status;
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("model-00002-of-00003"));
+  EXPECT_TRUE(Content(storage_, "/parts").empty());
+  EXPECT_TRUE(CompressShard(storage_, job_, 0, {})->skipped);
+  EXPECT_FALSE(CompressShard(storage_, job_, 1, {})->skipped) << "made anew of what is there";
+  EXPECT_NE(Content(storage_, ShardDirectory(job_, 1)), finished);
+  storage_.Put(shard, ToBytes(before));
+  EXPECT_EQ(ReasonOf(FinalizeCompression(storage_, job_, false, {}).status()),
+            Reason::kSourceChanged);
+  EXPECT_FALSE(CompressShard(storage_, job_, 1, {})->skipped);
+  EXPECT_TRUE(FinalizeCompression(storage_, job_, false, {}).ok());
+}
+
+// A store that tells versions apart need not be read again, unless there is another.
+TEST_F(ShardJobTest, OnlyASourceOfAnotherVersionIsReadAgain) {
+  const TemporaryDirectory directory;
+  const auto local = *LocalStorage::Create({.write_roots = {directory.path().string()}});
+  const auto files = storage_.List("/model");
+  for (const FileEntry& file : *files) {
+    directory.Write("model/" + file.name, ToText(storage_.Get("/model/" + file.name)));
+  }
+  job_ = {.source = directory / "model",
+          .destination = directory / "parts",
+          .key = std::string(64, 'c'),
+          .quantize = {.scale = ScaleRule::kMse},
+          .detect = false};
+  for (const int index : {0, 1, 2}) ASSERT_TRUE(CompressShard(*local, job_, index, {}).ok());
+  const auto calls = [&] {
+    StopAt never(-1);
+    const auto again = CompressShard(WatchedStorage(*local, never), job_, 1, {});
+    EXPECT_TRUE(again.ok() && again->skipped);
+    return never.begun();
+  };
+  const int before = calls();
+  const std::string shard = directory / "model/model-00002-of-00003.safetensors";
+  const std::string copy = shard + ".copy";
+  std::filesystem::copy_file(shard, copy);
+  std::filesystem::rename(copy, shard);
+  EXPECT_GT(calls(), before) << "its bytes are read";
+  EXPECT_TRUE(FinalizeCompression(*local, job_, false, {}).ok());
 }
 
 TEST_F(ShardJobTest, WhatIsMeasuredIsWrittenOnceAndLeftAsItIs) {
@@ -248,8 +349,8 @@ TEST_F(ShardJobTest, AManifestThatIsNoneOfAShardCountsAsNotFinished) {
   CompressAll();
   const std::string file = ShardDirectory(job_, 1) + "/linchpin.json";
   const Json good = *ParseJson(file, ToText(storage_.Get(file)), Reason::kInternal);
-  for (const char* pointer :
-       {"/job_key", "/samples_sha256", "/source/files/0/size", "/output/bytes_in"}) {
+  for (const char* pointer : {"/job_key", "/samples_sha256", "/source_version",
+                              "/source/files/0/size", "/output/bytes_in"}) {
     Json bad = good;
     bad[Json::json_pointer(pointer)] = nullptr;
     storage_.Put(file, ToBytes(bad.dump()));

@@ -159,6 +159,30 @@ TEST_F(ArtifactTransferTest, WrongOptionsAreRefused) {
   EXPECT_EQ(ReasonOf(TransferArtifact(channel_, *run_).status()), Reason::kOptionInvalid);
 }
 
+// A donor is what it holds, wherever the server has it.
+TEST_F(ArtifactTransferTest, TheContentOfADonorIsPartOfTheKey) {
+  run_.reset();
+  const auto key = [&](const std::string& donor) {
+    auto run = *JobRun::Admit(fake_.backend, JobKind::kArtifact);
+    ScriptedChannel channel;
+    v1::QuantizationOptions& options =
+        *channel.requests.emplace_back().mutable_options()->mutable_quantization();
+    options.set_format(v1::OUTPUT_FORMAT_GGUF);
+    options.set_scheme(v1::SCHEME_Q4_0);
+    options.set_gguf_donor(donor);
+    channel.AddFile("config.json", "{}");
+    channel.requests.emplace_back().mutable_finish();
+    const absl::Status status = TransferArtifact(channel, *run).status();
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(fake_.engine.last_options().donor_storage, &run->storage());
+    return run->key();
+  };
+  const std::string before = key("/a.gguf");
+  EXPECT_EQ(key("/b.gguf"), before);
+  fake_.engine.set_fingerprint("/a.gguf", "other");
+  EXPECT_NE(key("/a.gguf"), before);
+}
+
 TEST_F(ArtifactTransferTest, MemoryOfTheJobIsReservedBesideTheUpload) {
   fake_.engine.set_memory(999'999);
   channel_.AddFile("config.json", "{}");
