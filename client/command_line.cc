@@ -180,9 +180,9 @@ void AddPlan(CLI::App& app, CommandLine& line) {
   AddProof(command, line.proof);
   command
       ->add_option("--save", line.job_file,
-                   "Find the super weights as well, measure which input channels matter, and "
-                   "write the job to this file, for compress-shard and finalize; what was measured "
-                   "is left beside OUT")
+                   "Find the super weights as well and measure which input channels matter, unless "
+                   "--detection is off, and write the job to this file, for compress-shard and "
+                   "finalize; what is known of MODEL is left beside OUT")
       ->needs(out);
 }
 
@@ -296,9 +296,6 @@ std::string Contradiction(const CommandLine& line) {
   }
   if (line.look.detection == "off" && (line.proof.level != "none" || line.proof.study)) {
     return "--detection off runs nothing, and --proof and --study need a forward pass";
-  }
-  if (line.look.detection == "off" && !line.job_file.empty()) {
-    return "--save finds the super weights, and --detection is off";
   }
   if (line.proof.level == "none" && !line.proof.study && tokens_given) {
     return "--proof-tokens and --proof-text need --proof joint, --proof full or --study";
