@@ -1,6 +1,7 @@
 """A compression in parts: many workers, killed at random, write what one process writes."""
 
 import json
+import re
 import shutil
 import subprocess
 from concurrent import futures
@@ -10,6 +11,7 @@ import pytest
 from conftest import CommandLine, Server
 from e2e.killed_workers import Workers, at_parts, compress_in_parts, one_layer_per_shard
 from support.directories import digests
+from support.foreign_client import ForeignClient
 from support.gated_store import from_request
 from support.object_stores import MotoPlace, S3rverPlace, moto
 from support.patience import PATIENCE, await_that
@@ -136,6 +138,28 @@ def test_a_source_that_changes_between_workers_stops_the_job(linchpin, checkpoin
         finished = linchpin.run(command[0], "--plan", tmp_path / "job.json", *command[1:])
         assert finished.code == 42 and finished.error.endswith("[SOURCE_CHANGED]"), finished.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_asks_an_object_store_for_no_shard_but_its_own(start_server, store, checkpoint):
+    """A key is made for every call; a request for every file of the source would be more than the work."""
+    store.put("own-shard/model", checkpoint)
+    server = start_server(*store.options("s3://models/own-shard"))
+    source = "s3://models/own-shard/model"
+    with ForeignClient(server.endpoint) as client:
+        job = {"source": source, "destination": "s3://models/own-shard/out",
+               "job_key": client.call("PlanCompression", source=source).job_key}
+        prepared = client.call("PrepareCompression", job=job)
+        job |= {"detection_json": prepared.detection_json,
+                "importance_sha256": prepared.importance_sha256}
+        store.gate.forget()
+        client.call("CompressShard", job=job, index=2)
+        asked = {name for request in store.gate.requests
+                 for name in re.findall(r"/model/(model-[0-9]+-of-[0-9]+)", request.path)}
+        assert asked == {"model-00003-of-00008"}
+        for index in set(range(8)) - {2}:
+            client.call("CompressShard", job=job, index=index)
+        client.call("FinalizeCompression", job=job)
+    assert {name.split("/")[0] for name in store.objects("own-shard")} == {"model", "out"}
 
 
 def test_a_store_that_lost_a_part_is_told_which(linchpin, job, whole):
