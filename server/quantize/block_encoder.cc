@@ -21,6 +21,7 @@ constexpr int kBlock = 32;
 struct Run {
   const float* values = nullptr;
   const float* importance = nullptr;  // null: none given
+  const float* octets = nullptr;      // the same in the order of SideBySide
   int64_t count = 0;
   uint8_t* out = nullptr;
 };
@@ -51,18 +52,27 @@ void PackSmall(const SmallBlock& block, float scale, float offset, const uint8_t
   PackNibbles(codes, out);
 }
 
+// Blocks in octets, of which the last may lack some: they are zeros.
+std::vector<float> SideBySide(absl::Span<const float> blocks) {
+  constexpr size_t kStep = kOctet * kBlock;
+  std::vector<float> octets((blocks.size() + kStep - 1) / kStep * kStep);
+  size_t at = 0;
+  for (; at + kStep <= blocks.size(); at += kStep) {
+    TurnIntoOctet(blocks.data() + at, kBlock, octets.data() + at);
+  }
+  if (at < blocks.size()) {
+    std::array<float, kStep> padded = {};
+    std::copy(blocks.begin() + static_cast<std::ptrdiff_t>(at), blocks.end(), padded.begin());
+    TurnIntoOctet(padded.data(), kBlock, octets.data() + at);
+  }
+  return octets;
+}
+
 // Up to eight blocks side by side.
 BlockError SearchSmallOctet(const SmallBlock& block, int64_t bytes, const Run& run) {
-  std::array<float, kOctet* kBlock> values = {};
-  std::array<float, kOctet* kBlock> weights = {};
   const auto blocks = static_cast<int>(run.count / kBlock);
-  for (int g = 0; g < blocks; ++g) {
-    for (int i = 0; i < kBlock; ++i) {
-      values[i * kOctet + g] = run.values[g * kBlock + i];
-      weights[i * kOctet + g] = run.importance[g * kBlock + i];
-    }
-  }
-  const Octet octet{values.data(), weights.data(), kBlock};
+  const std::vector<float> values = SideBySide({run.values, static_cast<size_t>(run.count)});
+  const Octet octet{values.data(), run.octets, kBlock};
   const float low = block.affine ? 0.0F : -static_cast<float>(1 << (block.bits - 1));
   const float high = low + static_cast<float>((1 << block.bits) - 1);
   OctetGrid grid = block.affine ? FitAffine(octet, high, false) : FitSymmetric(octet, low);
@@ -93,8 +103,8 @@ BlockError SearchSmall(const Run& run) {
   for (int64_t at = 0; at < run.count; at += kStep) {
     AddTo(total,
           SearchSmallOctet(kSmall, kBytes,
-                           {run.values + at, run.importance + at, std::min(kStep, run.count - at),
-                            run.out + at / kBlock * kBytes}));
+                           {run.values + at, run.importance + at, run.octets + at,
+                            std::min(kStep, run.count - at), run.out + at / kBlock * kBytes}));
   }
   return total;
 }
@@ -215,6 +225,7 @@ std::vector<float> Normalized(absl::Span<const float> importance) {
 EncodeError SearchRows(const BlockRequest& request, const Encoder& encoder) {
   const std::vector<float> importance =
       request.importance.empty() ? std::vector<float>() : Normalized(request.importance);
+  const std::vector<float> octets = SideBySide(importance);
   std::vector<float> values(static_cast<size_t>(request.columns));
   const int64_t row_in = request.columns * SizeOf(request.dtype);
   const int64_t row_out = request.columns / request.type->elements * request.type->bytes;
@@ -222,8 +233,8 @@ EncodeError SearchRows(const BlockRequest& request, const Encoder& encoder) {
   for (int64_t row = 0; row < request.rows; ++row) {
     WidenToFloat(request.dtype, request.weights + row * row_in, request.columns, values.data());
     const BlockError error = encoder.search(
-        {values.data(), importance.empty() ? nullptr : importance.data(), request.columns,
-         reinterpret_cast<uint8_t*>(request.blocks) + row * row_out});
+        {values.data(), importance.empty() ? nullptr : importance.data(), octets.data(),
+         request.columns, reinterpret_cast<uint8_t*>(request.blocks) + row * row_out});
     total.max_abs = std::max(total.max_abs, error.max_abs);
     total.sum_squares += error.sum_squares;
   }

@@ -21,6 +21,9 @@ struct Octet {
   int64_t length = 0;  // at most 32
 };
 
+// Turns eight groups of `length` values, one behind the other, into an octet's order.
+void TurnIntoOctet(const float* groups, int64_t length, float* octet);
+
 // value = scale x code + offset.
 struct OctetGrid {
   float scale[kOctet] = {};

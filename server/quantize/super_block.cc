@@ -16,12 +16,8 @@ constexpr int kRounds = 2;  // of solving for the block's scale and trying neigh
 struct OctetData {
   OctetData(const float* group_values, const float* group_weights, int64_t group_length)
       : length(group_length) {
-    for (int g = 0; g < kOctet; ++g) {
-      for (int64_t i = 0; i < length; ++i) {
-        values[i * kOctet + g] = group_values[g * length + i];
-        weights[i * kOctet + g] = group_weights[g * length + i];
-      }
-    }
+    TurnIntoOctet(group_values, length, values.data());
+    TurnIntoOctet(group_weights, length, weights.data());
   }
 
   Octet View() const { return {values.data(), weights.data(), length}; }
