@@ -116,15 +116,17 @@ class Steps {
  public:
   HWY_INLINE Steps(const Lanes& x, V base, const Codes& coding)
       : x_(x), base_(base), coding_(coding) {
+    Sums sums;  // in registers
     for (int64_t i = 0; i < x.length; ++i) {
       const V u = hn::Sub(At(x.values, i), base);
       const V weighted = hn::Mul(At(x.weights, i), u);
       hn::StoreU(u, Floats(), u_ + i * kOctet);
       hn::StoreU(weighted, Floats(), weighted_ + i * kOctet);
-      constant_.weight = hn::Add(constant_.weight, At(x.weights, i));
-      constant_.above = hn::Add(constant_.above, weighted);
-      constant_.squared = hn::Add(constant_.squared, hn::Mul(weighted, u));
+      sums.weight = hn::Add(sums.weight, At(x.weights, i));
+      sums.above = hn::Add(sums.above, weighted);
+      sums.squared = hn::Add(sums.squared, hn::Mul(weighted, u));
     }
+    constant_ = sums;
   }
 
   void Try(V inverse, Fit& best) const {
@@ -155,13 +157,13 @@ class Steps {
 Fit Refine(const Lanes& x, Fit fit, const Codes& coding, Fit& best) {
   const V inverse = QuotientOr0(Splat(1.0f), fit.scale);
   Sums sums;
-  fit.error = hn::Zero(Floats());
+  V error = hn::Zero(Floats());
   for (int64_t i = 0; i < x.length; ++i) {
     const V weight = At(x.weights, i);
     const V u = hn::Sub(At(x.values, i), fit.offset);
     const V code = coding.CodeOf(hn::Mul(u, inverse));
     const V miss = hn::Sub(u, hn::Mul(code, fit.scale));
-    fit.error = hn::Add(fit.error, hn::Mul(weight, hn::Mul(miss, miss)));
+    error = hn::Add(error, hn::Mul(weight, hn::Mul(miss, miss)));
     const V weighted = hn::Mul(weight, code);
     sums.weight = hn::Add(sums.weight, weight);
     sums.above = hn::Add(sums.above, hn::Mul(weight, u));
@@ -170,10 +172,9 @@ Fit Refine(const Lanes& x, Fit fit, const Codes& coding, Fit& best) {
     sums.products = hn::Add(sums.products, hn::Mul(weighted, u));
   }
   // A grid of affine codes has no step below zero.
-  const V zero = hn::Zero(Floats());
-  if (coding.affine) {
-    fit.error = hn::IfThenElse(hn::Gt(fit.scale, zero), fit.error, hn::Inf(Floats()));
-  }
+  fit.error = coding.affine
+                  ? hn::IfThenElse(hn::Gt(fit.scale, hn::Zero(Floats())), error, hn::Inf(Floats()))
+                  : error;
   best.Take(fit);
   return sums.LeastSquares(fit.offset, coding);
 }
