@@ -24,6 +24,10 @@ DOWN_PROJ = "model.layers.11.mlp.down_proj.weight"
 FFN_DOWN = "blk.11.ffn_down.weight"
 SUPER_WEIGHTS = [(507, 1229), (507, 1487)]
 TOLERANCE = 5e-3  # nats
+# What llama.cpp's rounding may do to the loss of SmolLM2, ten times what it was seen to do on one processor: it
+# rounds the activations that meet quantized weights to 8 bits, 32 at a time, and a super activation leaves its
+# neighbours few of them.
+ROUNDING = 0.1
 
 
 @pytest.fixture(name="stories", scope="module")
@@ -115,32 +119,21 @@ def test_llama_cpp_reads_8_bit_embeddings_beside_half_precision(stories, compres
                                                        abs=TOLERANCE)
 
 
-@pytest.fixture(name="rounding", scope="module")
-def rounding_fixture(compress, token_ids):
-    """What llama.cpp makes of a file that we did not write, in its own type and in 16 bits: it rounds
-    the activations that meet quantized weights to 8 bits, 32 at a time, and SmolLM2's super
-    activation leaves its neighbours few of them."""
-    ids = token_ids(smollm2_gguf(), 128)
-    plain = compress(smollm2_gguf(), "--scheme", "f16", "--preserve", "none") / "model.gguf"
-    return abs(llama_loss(smollm2_gguf(), ids) - llama_loss(plain, ids))
-
-
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_llama_cpp_gives_our_loss_on_smollm2(scheme, compress, token_ids, linchpin, rounding,
-                                             tmp_path):
+def test_llama_cpp_gives_our_loss_on_smollm2(scheme, compress, token_ids, linchpin, tmp_path):
     """The weights that were written are held to the bound by themselves: dequantized by us and
     written in 16 bits, which llama.cpp multiplies without rounding what they meet."""
     model = compress(smollm2_gguf(), "--scheme", scheme) / "model.gguf"
     ids = token_ids(smollm2_gguf(), 128)
     ours, theirs = our_loss(linchpin, model, ids, tmp_path), llama_loss(model, ids)
-    print(f"{scheme}: ours {ours:.4f}, llama.cpp {theirs:.4f}, its rounding {rounding:.4f}")
+    print(f"{scheme}: ours {ours:.4f}, llama.cpp {theirs:.4f}")
     if scheme.endswith("f16"):
         assert theirs == pytest.approx(ours, abs=TOLERANCE)
         return
     twin = llama_loss(compress(model, "--scheme", "f16", "--preserve", "none") / "model.gguf", ids)
     print(f"{scheme}: in 16 bits {twin:.4f}")
     assert twin == pytest.approx(ours, abs=TOLERANCE)
-    assert theirs == pytest.approx(twin, abs=2 * rounding)
+    assert theirs == pytest.approx(twin, abs=ROUNDING)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -226,9 +226,10 @@ def test_activations_are_those_of_transformers(linchpin, model, tmp_path):
     for arm in result["activations"]:
         loss, kl = reference.measure(windows, base, *hooks[arm["name"]])
         # A value that lies between two codes may fall on either side, and each that does
-        # moves many in the layers after it: after thirty the rounding errors are others.
-        assert arm["loss"] == pytest.approx(loss, rel=5e-3, abs=1e-3), arm
+        # moves many in the layers after it: after thirty the rounding errors are others, on each
+        # processor others again.
         deep = len(reference.network.model.layers) > 20
+        assert arm["loss"] == pytest.approx(loss, rel=2e-2 if deep else 5e-3, abs=1e-3), arm
         assert arm["kl"] == pytest.approx(kl, rel=0.3 if deep else 0.05, abs=1e-3), arm
         assert "block" not in arm
 
