@@ -181,6 +181,8 @@ class Gate:
             while left > 0 and (piece := caller.recv(min(left, 1 << 20))):
                 store.sendall(piece)
                 left -= len(piece)
+            if left > 0:
+                return  # the caller went away: the store would wait for the rest
             while piece := store.recv(1 << 20):
                 caller.sendall(piece)
 
