@@ -52,18 +52,24 @@ void PackSmall(const SmallBlock& block, float scale, float offset, const uint8_t
   PackNibbles(codes, out);
 }
 
-// Blocks in octets, of which the last may lack some: they are zeros.
-std::vector<float> SideBySide(absl::Span<const float> blocks) {
-  constexpr size_t kStep = kOctet * kBlock;
-  std::vector<float> octets((blocks.size() + kStep - 1) / kStep * kStep);
-  size_t at = 0;
-  for (; at + kStep <= blocks.size(); at += kStep) {
-    TurnIntoOctet(blocks.data() + at, kBlock, octets.data() + at);
-  }
-  if (at < blocks.size()) {
-    std::array<float, kStep> padded = {};
-    std::copy(blocks.begin() + static_cast<std::ptrdiff_t>(at), blocks.end(), padded.begin());
-    TurnIntoOctet(padded.data(), kBlock, octets.data() + at);
+constexpr int64_t kOctetValues = kOctet * kBlock;
+using OctetValues = std::array<float, kOctetValues>;
+
+// Up to eight blocks; those that there are not are zeros.
+void SideBySide(const float* blocks, int64_t count, float* octet) {
+  if (count == kOctetValues) return TurnIntoOctet(blocks, kBlock, octet);
+  OctetValues padded = {};
+  std::copy_n(blocks, count, padded.begin());
+  TurnIntoOctet(padded.data(), kBlock, octet);
+}
+
+// All blocks of a row, octet after octet.
+std::vector<float> SideBySide(const std::vector<float>& row) {
+  const auto count = static_cast<int64_t>(row.size());
+  std::vector<float> octets(
+      static_cast<size_t>((count + kOctetValues - 1) / kOctetValues * kOctetValues));
+  for (int64_t at = 0; at < count; at += kOctetValues) {
+    SideBySide(row.data() + at, std::min(kOctetValues, count - at), octets.data() + at);
   }
   return octets;
 }
@@ -71,7 +77,8 @@ std::vector<float> SideBySide(absl::Span<const float> blocks) {
 // Up to eight blocks side by side.
 BlockError SearchSmallOctet(const SmallBlock& block, int64_t bytes, const Run& run) {
   const auto blocks = static_cast<int>(run.count / kBlock);
-  const std::vector<float> values = SideBySide({run.values, static_cast<size_t>(run.count)});
+  OctetValues values;
+  SideBySide(run.values, run.count, values.data());
   const Octet octet{values.data(), run.octets, kBlock};
   const float low = block.affine ? 0.0F : -static_cast<float>(1 << (block.bits - 1));
   const float high = low + static_cast<float>((1 << block.bits) - 1);
@@ -80,7 +87,7 @@ BlockError SearchSmallOctet(const SmallBlock& block, int64_t bytes, const Run& r
     grid.scale[g] = FromF16(ClampedHalf(grid.scale[g]));
     grid.offset[g] = FromF16(ClampedHalf(grid.offset[g]));
   }
-  std::array<float, kOctet * kBlock> codes;
+  OctetValues codes;
   const OctetError error = RoundOctet(octet, grid, low, high, codes.data());
   BlockError total;
   for (int g = 0; g < blocks; ++g) {
@@ -98,13 +105,12 @@ template <int bits, bool affine>
 BlockError SearchSmall(const Run& run) {
   constexpr SmallBlock kSmall{bits, affine};
   constexpr int64_t kBytes = 2 + (affine ? 2 : 0) + (bits == 5 ? 4 : 0) + 16;
-  constexpr int64_t kStep = kOctet * kBlock;
   BlockError total;
-  for (int64_t at = 0; at < run.count; at += kStep) {
-    AddTo(total,
-          SearchSmallOctet(kSmall, kBytes,
-                           {run.values + at, run.importance + at, run.octets + at,
-                            std::min(kStep, run.count - at), run.out + at / kBlock * kBytes}));
+  for (int64_t at = 0; at < run.count; at += kOctetValues) {
+    AddTo(total, SearchSmallOctet(
+                     kSmall, kBytes,
+                     {run.values + at, run.importance + at, run.octets + at,
+                      std::min(kOctetValues, run.count - at), run.out + at / kBlock * kBytes}));
   }
   return total;
 }

@@ -5,6 +5,7 @@
 #include "hwy/foreach_target.h"
 // foreach_target.h comes first.
 #include "hwy/highway.h"
+#include "quantize/turn-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace linchpin {
@@ -298,27 +299,8 @@ void Round(const Octet& octet, const OctetGrid& grid, float low, float high, flo
   }
 }
 
-// In two steps: every other group first, then the two halves.
 void Turn(const float* groups, int64_t length, float* octet) {
-  static_assert(kOctet == 8);
-  const Floats d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  HWY_ALIGN float halves[2][4 * hn::MaxLanes(d)];
-  int64_t i = 0;
-  for (; i + lanes <= length; i += lanes) {
-    const auto group = [&](int64_t g) { return hn::LoadU(d, groups + g * length + i); };
-    for (int64_t j = 0; j < 2; ++j) {
-      hn::StoreInterleaved4(group(j), group(j + 2), group(j + 4), group(j + 6), d, halves[j]);
-    }
-    for (int64_t part = 0; part < 4; ++part) {
-      hn::StoreInterleaved2(hn::Load(d, halves[0] + part * lanes),
-                            hn::Load(d, halves[1] + part * lanes), d,
-                            octet + i * kOctet + part * 2 * lanes);
-    }
-  }
-  for (; i < length; ++i) {
-    for (int64_t g = 0; g < kOctet; ++g) octet[i * kOctet + g] = groups[g * length + i];
-  }
+  TurnRows<kOctet>(Floats(), groups, length, octet);
 }
 
 }  // namespace HWY_NAMESPACE

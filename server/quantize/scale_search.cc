@@ -10,6 +10,7 @@
 // foreach_target.h comes first.
 #include "hwy/highway.h"
 #include "quantize/code_rounding-inl.h"
+#include "quantize/turn-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace linchpin {
@@ -214,30 +215,8 @@ void SearchOnTarget(const SearchBlock& block, BlockScales& found) {
   return SearchWith<IntegerCode<4, 0>>(block, found);
 }
 
-// Turned in two steps of four rows each: rows j, j + 4, j + 8, j + 12 first, then the
-// four of those.
 void TurnOnTarget(const float* rows, int64_t columns, float* weights) {
-  static_assert(kSearchRows == 16);
-  const Rows d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  HWY_ALIGN float fours[4][4 * hn::MaxLanes(d)];
-  int64_t column = 0;
-  for (; column + lanes <= columns; column += lanes) {
-    const auto row = [&](int64_t r) { return hn::LoadU(d, rows + r * columns + column); };
-    for (int64_t j = 0; j < 4; ++j) {
-      hn::StoreInterleaved4(row(j), row(j + 4), row(j + 8), row(j + 12), d, fours[j]);
-    }
-    for (int64_t part = 0; part < 4; ++part) {
-      const auto four = [&](int64_t j) { return hn::Load(d, fours[j] + part * lanes); };
-      hn::StoreInterleaved4(four(0), four(1), four(2), four(3), d,
-                            weights + column * kSearchRows + part * 4 * lanes);
-    }
-  }
-  for (; column < columns; ++column) {
-    for (int64_t r = 0; r < kSearchRows; ++r) {
-      weights[column * kSearchRows + r] = rows[r * columns + column];
-    }
-  }
+  TurnRows<kSearchRows>(Rows(), rows, columns, weights);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -1,0 +1,56 @@
+// Turns rows that lie one behind the other so that the elements of a column stand side
+// by side, compiled once per instruction set.
+
+// As Highway has it: read once per target.
+#if defined(LINCHPIN_TURN_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef LINCHPIN_TURN_INL_H
+#undef LINCHPIN_TURN_INL_H
+#else
+#define LINCHPIN_TURN_INL_H
+#endif
+
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace linchpin {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// `rows` is [kRows, columns], `turned` [columns, kRows]; kRows is 8 or 16.  In two steps:
+// every (kRows / 4)th row first, four at a time, then the two or four of those.
+template <int64_t kRows, class D>
+HWY_INLINE void TurnRows(D d, const float* rows, int64_t columns, float* turned) {
+  constexpr int64_t kFours = kRows / 4;
+  static_assert(kRows % 4 == 0 && (kFours == 2 || kFours == 4));
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  HWY_ALIGN float fours[kFours][4 * hn::MaxLanes(d)];
+  int64_t column = 0;
+  for (; column + lanes <= columns; column += lanes) {
+    const auto row = [&](int64_t r) { return hn::LoadU(d, rows + r * columns + column); };
+    for (int64_t j = 0; j < kFours; ++j) {
+      hn::StoreInterleaved4(row(j), row(j + kFours), row(j + 2 * kFours), row(j + 3 * kFours), d,
+                            fours[j]);
+    }
+    for (int64_t part = 0; part < 4; ++part) {
+      const auto four = [&](int64_t j) { return hn::Load(d, fours[j] + part * lanes); };
+      float* to = turned + column * kRows + part * kFours * lanes;
+      if constexpr (kFours == 2) {
+        hn::StoreInterleaved2(four(0), four(1), d, to);
+      } else {
+        hn::StoreInterleaved4(four(0), four(1), four(2), four(3), d, to);
+      }
+    }
+  }
+  for (; column < columns; ++column) {
+    for (int64_t r = 0; r < kRows; ++r) turned[column * kRows + r] = rows[r * columns + column];
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace linchpin
+HWY_AFTER_NAMESPACE();
+
+#endif  // per target
