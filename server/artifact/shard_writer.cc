@@ -40,12 +40,11 @@ size_t ShardWriter::FileOf(size_t row) const { return file_of_.at(slots_[row][0]
 absl::Status ShardWriter::Begin(const RunContext& context) {
   std::vector<std::vector<std::pair<uint64_t, uint64_t>>> later(digests_.size());
   for (size_t row = 0; row < plan_.rows.size(); ++row) {
-    ASSIGN_OR_RETURN(std::vector<TensorSlot> slots,
+    ASSIGN_OR_RETURN(const std::vector<TensorSlot> slots,
                      WriteConstants(plan_.options, plan_.rows[row], slots_[row]));
     for (const TensorSlot& slot : slots) {
       later[file_of_.at(slot.file)].emplace_back(slot.begin, slot.begin + slot.size);
     }
-    left_.push_back(std::move(slots));
   }
   for (size_t file = 0; file < digests_.size(); ++file) {
     std::sort(later[file].begin(), later[file].end());
@@ -73,7 +72,7 @@ absl::StatusOr<TensorRecord> ShardWriter::WriteRow(size_t row, const Importance*
                                          slots, context, meter));
     RETURN_IF_ERROR(journal.Note(row, *record));
   }
-  for (const TensorSlot& slot : left_[row]) {
+  for (const TensorSlot& slot : slots) {
     RETURN_IF_ERROR(DigestOf(slot).Written(slot.begin, slot.begin + slot.size, context));
   }
   return *std::move(record);

@@ -50,7 +50,6 @@ class ShardWriter {
   std::vector<std::unique_ptr<RunningDigest>> digests_;  // by file
   std::map<const WritableFile*, size_t> file_of_;        // of a digest
   std::vector<std::vector<TensorSlot>> slots_;           // by row, through the digests
-  std::vector<std::vector<TensorSlot>> left_;            // those of them that WriteTensor fills
 };
 
 }  // namespace linchpin
