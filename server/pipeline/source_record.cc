@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "checkpoint/checkpoint_files.h"
 #include "fmt/format.h"
+#include "format/gguf_value.h"
 #include "format/json.h"
 
 namespace linchpin {
@@ -73,10 +74,7 @@ std::string_view TakeBytes(std::string_view& text, uint64_t count) {
 
 // Throws for anything else than Serialize makes.
 SourceRecord Parse(std::string_view text) {
-  uint64_t length = 0;
-  for (const char byte : TakeBytes(text, kPrefixBytes)) {
-    length = length >> 8 | uint64_t{static_cast<unsigned char>(byte)} << 56;
-  }
+  const uint64_t length = LoadGgufBits(TakeBytes(text, kPrefixBytes));
   const Json json =
       ParseJson(kFileName, TakeBytes(text, length), Reason::kConfigInvalid).value_or(Json());
   SourceRecord record;
