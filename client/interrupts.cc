@@ -20,7 +20,8 @@ sigset_t WatchedSignals() {
 Interrupts::Interrupts() : event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   const sigset_t set = WatchedSignals();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);  // a closed stdout is an error of the write
+  // A closed stdout, and the limit on a file's size, are errors of the write.
+  for (const int number : {SIGPIPE, SIGXFSZ}) ::signal(number, SIG_IGN);
   waiter_ = std::thread([this] { Wait(); });
 }
 

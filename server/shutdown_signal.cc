@@ -34,7 +34,8 @@ ShutdownSignal::ShutdownSignal(int exit_with_fd, int ready_fd)
   action.sa_handler = OnStopSignal;
   action.sa_flags = SA_RESTART;
   for (const int number : {SIGTERM, SIGINT}) sigaction(number, &action, nullptr);
-  signal(SIGPIPE, SIG_IGN);
+  // A write to who is gone, and one beyond the limit on a file's size, fail by themselves.
+  for (const int number : {SIGPIPE, SIGXFSZ}) signal(number, SIG_IGN);
 }
 
 ShutdownSignal::~ShutdownSignal() {

@@ -9,8 +9,8 @@ namespace linchpin {
 
 class ShutdownSignal {
  public:
-  // From now on the signals no longer end the process, and SIGPIPE is ignored.
-  // One per process.  A descriptor of -1 is left out.
+  // From now on the signals no longer end the process, and SIGPIPE and SIGXFSZ are
+  // ignored.  One per process.  A descriptor of -1 is left out.
   ShutdownSignal(int exit_with_fd, int ready_fd);
   ~ShutdownSignal();
   ShutdownSignal(const ShutdownSignal&) = delete;

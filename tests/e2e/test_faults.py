@@ -6,6 +6,7 @@ Where something must happen in the middle of a job, its source lies in a store w
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from support.byte_gate import ByteGate
 from support.directories import digests
 from support.foreign_client import CHUNK, ForeignClient, reason_of
 from support.gated_store import from_request
+from support.own_mounts import in_own_mounts
 from support.patience import PATIENCE, await_that
 from support.synthetic_model import make_model
 
@@ -205,28 +207,54 @@ def test_a_duplicate_call_is_harmless(start_server, checkpoint, reference, tmp_p
         assert digests(tmp_path / "out") == reference
 
 
-@pytest.fixture(name="small_disk")
-def small_disk_fixture(tmp_path):
-    """A file system of 2 MB; skipped where mounting one is not allowed."""
+def file_size_limit(kib):
+    """Put before a program, it lets no file of it grow larger."""
+    return ["bash", "-c", f'ulimit -f {kib} && exec "$@"', "-"]
+
+
+@pytest.fixture(name="full_disk")
+def full_disk_fixture(tmp_path):
+    """(a folder, what is put before a program so that there is room for 2 MB in it, how the system tells its
+    end): a file system of the program's own or, where nobody may mount one, a limit on the size of files."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)],
-                             check=False, capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    mount = in_own_mounts(["bash", "-c", 'mount -t tmpfs -o size=2m tmpfs "$0" && exec "$@"', str(place)])
+    if mount is None:
+        return place, file_size_limit(2048), "File too large"
+    return place, mount, "No space left on device"
 
 
-def test_a_full_disk_is_told_and_left_empty(start_server, checkpoint, small_disk):
-    server = start_server("--read-root", "/", "--write-root", small_disk)
+def test_a_full_disk_is_told_and_left_empty(start_server, checkpoint, full_disk):
+    place, prefix, says = full_disk
+    server = start_server("--read-root", "/", "--write-root", place, prefix=prefix)
     with ForeignClient(server.endpoint) as client:
         with pytest.raises(grpc.RpcError) as raised:
-            client.call("CompressModel", source=str(checkpoint), destination=str(small_disk / "out"))
+            client.call("CompressModel", source=str(checkpoint), destination=str(place / "out"))
     assert reason_of(raised.value) == "STORAGE_FAILED"
-    assert "No space left on device" in raised.value.details()
-    assert os.listdir(small_disk) == []
+    assert says in raised.value.details()
+    assert os.listdir(f"/proc/{server.process.pid}/root{place}") == [], "as the server sees it"
     assert remote(server)("capabilities").code == 0
+
+
+def test_a_limit_on_the_size_of_files_does_not_end_the_server(start_server, checkpoint, tmp_path):
+    """SIGXFSZ ends a process that does not ignore it."""
+    (tmp_path / "out").mkdir()
+    server = start_server("--read-root", "/", "--write-root", tmp_path / "out",
+                          prefix=file_size_limit(64))
+    refused = remote(server).run("compress", checkpoint, tmp_path / "out" / "model")
+    assert refused.code == 75 and "File too large" in refused.error, refused.err
+    assert refused.error.endswith("[STORAGE_FAILED]")
+    assert os.listdir(tmp_path / "out") == []
+    assert server.stop() == 0
+
+
+def test_a_limit_on_the_size_of_files_is_told_by_the_command_line(linchpin, demo_model, tmp_path):
+    command = linchpin.command("detect", demo_model, "--study", "--out", tmp_path / "study.json")
+    refused = subprocess.run([*file_size_limit(1), *command], capture_output=True, text=True,
+                             check=False, stdin=subprocess.DEVNULL)
+    assert refused.returncode == 1
+    assert re.fullmatch(r"error: .*study\.json: File too large.*\n", refused.stderr), refused.stderr
+    assert os.listdir(tmp_path) == []
 
 
 def test_few_descriptors_are_told_and_not_fatal(checkpoint, tmp_path):
