@@ -22,6 +22,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from conftest import CommandLine, Server  # noqa: E402  (the path comes first)
 from support.directories import digests  # noqa: E402
+from support.held_port import HeldPort  # noqa: E402
 from support.synthetic_model import make_model  # noqa: E402
 
 
@@ -58,6 +59,7 @@ class Workers:
 
     def __init__(self, place, count, wait=None, seed=42):
         self.place = place
+        self.ports = [HeldPort() for _ in range(count)]
         self.servers = [self._start(i) for i in range(count)]
         self.endpoint = "ipv4:" + ",".join(server.endpoint for server in self.servers)
         self.wait = wait
@@ -66,9 +68,10 @@ class Workers:
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._kill)
 
-    def _start(self, which, listen="127.0.0.1:0"):
+    def _start(self, which):
         return Server(self.place / f"log-{which}", "--read-root", "/", "--write-root", self.place,
-                      "--threads", "1", "--slots", "2", listen=listen)
+                      "--threads", "1", "--slots", "2",
+                      listen=f"127.0.0.1:{self.ports[which].number}")
 
     def _kill(self):
         while self.wait(self.place, self.stop):
@@ -76,7 +79,7 @@ class Workers:
             server = self.servers[which]
             server.process.kill()
             server.process.wait()
-            self.servers[which] = self._start(which, listen=server.endpoint)
+            self.servers[which] = self._start(which)
             self.kills += 1
 
     def __enter__(self):
@@ -88,8 +91,9 @@ class Workers:
         self.stop.set()
         if self.wait:
             self.thread.join()
-        for server in self.servers:
+        for server, port in zip(self.servers, self.ports):
             server.stop()
+            port.close()
 
     def bytes_moved(self):
         return sum(bytes_moved(server.process.pid) for server in self.servers)

@@ -13,6 +13,7 @@ from e2e.killed_workers import Workers, at_parts, compress_in_parts, one_layer_p
 from support.directories import digests
 from support.foreign_client import ForeignClient
 from support.gated_store import from_request
+from support.held_port import HeldPort
 from support.object_stores import MotoPlace, S3rverPlace, moto
 from support.patience import PATIENCE, await_that
 from support.name_server import NameServer
@@ -213,20 +214,19 @@ def test_shards_spread_over_all_replicas_of_a_name(store, checkpoint, whole, tmp
                     tmp_path / "tls.crt", "-days", "2", "-subj", f"/CN={name}", "-addext",
                     f"subjectAltName=DNS:{name}"], check=True, capture_output=True)
 
-    def start(address, port):
+    def start(address):
         return Server(tmp_path / f"log-{address}", "--write-root", tmp_path, "--threads", "1",
                       "--slots", "2", "--tls-cert", tmp_path / "tls.crt", "--tls-key",
                       tmp_path / "tls.key", *store.options("s3://models/replicas"),
-                      listen=f"{address}:{port}")
+                      listen=f"{address}:{port.number}")
 
     def at_work(server):
         return server.metrics()['linchpin_jobs_in_progress{kind="shard"}']
 
-    servers = [start("127.0.0.1", 0)]
-    port = servers[0].endpoint.rsplit(":", 1)[1]
-    servers += [start(f"127.0.0.{last}", port) for last in (2, 3)]
-    with NameServer(["127.0.0.1", "127.0.0.2", "127.0.0.3"]) as names:
-        linchpin = CommandLine("--endpoint", f"dns://{names.address}/{name}:{port}",
+    addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+    with HeldPort() as port, NameServer(addresses) as names:
+        servers = [start(address) for address in addresses]
+        linchpin = CommandLine("--endpoint", f"dns://{names.address}/{name}:{port.number}",
                                "--tls-ca", tmp_path / "tls.crt")
         file = tmp_path / "job.json"
         linchpin("plan", "s3://models/replicas/model", tmp_path / "out", "--save", file)

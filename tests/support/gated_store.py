@@ -15,6 +15,7 @@ import socketserver
 import subprocess
 import threading
 
+from support.held_port import HeldPort
 from support.patience import PATIENCE, await_that
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -30,23 +31,19 @@ def answers(address):
 
 @contextlib.contextmanager
 def serving(command, **environment):
-    """Runs command(port), a server, on a port that was free just now, and on another where somebody else
-    was quicker; gives its address once it answers."""
-    for _ in range(5):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = probe.getsockname()
-        with subprocess.Popen(command(address[1]), env={**os.environ, **environment},
+    """Runs command(port), a server; gives its address once it answers."""
+    with HeldPort() as port:
+        address = ("127.0.0.1", port.number)
+        with subprocess.Popen(command(port.number), env={**os.environ, **environment},
                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL) as process:
             try:
                 await_that(lambda: process.poll() is not None or answers(address), "an answer")
-                if process.poll() is None:
-                    yield address
-                    return
+                assert process.poll() is None, (
+                    f"{command(port.number)}: does not serve: tests/run.sh installs it")
+                yield address
             finally:
                 process.kill()
-    raise AssertionError(f"{command(0)}: does not serve: tests/run.sh installs it")
 
 
 def s3rver(data):
