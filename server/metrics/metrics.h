@@ -20,7 +20,7 @@ class Metrics {
  public:
   struct Build {
     std::string version;
-    std::string libtorch;
+    std::string libtorch;  // empty where it is missing: no forward pass can be run then
   };
 
   Metrics(const Build& build, const std::vector<RpcMethod>& methods);

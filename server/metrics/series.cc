@@ -126,6 +126,10 @@ void Metrics::Series::AddServer(const Build& build) {
   Gauges(*registry, "linchpin_build_info", "Always 1; its labels say what runs")
       .Add({{"version", build.version}, {"libtorch", build.libtorch}})
       .Set(1);
+  Gauges(*registry, "linchpin_forward_pass_available",
+         "1 if models can be run, for which LibTorch must be there, else 0")
+      .Add({})
+      .Set(build.libtorch.empty() ? 0 : 1);
 }
 
 void Metrics::Series::AddRpcs(const std::vector<RpcMethod>& methods) {

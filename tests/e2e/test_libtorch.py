@@ -1,11 +1,12 @@
 """LibTorch lies in a module of its own, which only what needs a forward pass loads."""
 
 import shutil
-import subprocess
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from conftest import CommandLine
+from conftest import CommandLine, Server
 from support.patience import PATIENCE
 
 
@@ -47,15 +48,21 @@ def test_what_needs_one_names_the_module_that_is_missing(without_libtorch, demo_
     assert not out.exists()
 
 
-def test_a_server_that_stays_says_that_the_module_is_missing(without_libtorch, tmp_path):
-    socket = tmp_path / "socket"
-    with subprocess.Popen([str(without_libtorch.program.parent / "linchpin-server"), "--listen",
-                           f"unix:{socket}", "--metrics", "off"], stderr=subprocess.PIPE, text=True,
-                          stdin=subprocess.DEVNULL) as server:
-        said = iter(server.stderr.readline, "")
-        assert "linchpin-libtorch.so: it is neither there nor in " in next(said)
-        assert " listens on " in next(said)
-        remote = CommandLine("--quiet", "--endpoint", f"unix:{socket}")
-        assert remote("capabilities", "--json").json["libtorch_version"] == ""
-        server.terminate()
-        assert server.wait(timeout=PATIENCE) == 0
+def test_a_server_that_stays_serves_without_the_module_and_says_so(linchpin, without_libtorch, monkeypatch,
+                                                                    tmp_path):
+    """Health tells of what runs, work without a pass among it; the log, a metric and capabilities of the rest."""
+    for name, program, version in (("with", linchpin, "1"), ("without", without_libtorch, "")):
+        monkeypatch.setenv("LINCHPIN_BIN", str(program.program.parent))
+        server = Server(tmp_path / f"{name}.log")
+        assert server.metrics()["linchpin_forward_pass_available"] == (name == "with")
+        with grpc.insecure_channel(server.endpoint) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            answer = health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        remote = CommandLine("--quiet", "--endpoint", server.endpoint)
+        assert remote("capabilities", "--json").json["libtorch_version"].startswith(version)
+        assert server.stop() == 0
+    said = (tmp_path / "without.log").read_text().splitlines()
+    assert "linchpin-libtorch.so: it is neither there nor in " in said[0]
+    assert " listens on " in said[1]
+    assert "libtorch" not in (tmp_path / "with.log").read_text()

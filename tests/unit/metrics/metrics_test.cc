@@ -102,6 +102,14 @@ TEST_F(MetricsTest, SaysWhatRuns) {
   EXPECT_EQ(Get("linchpin_build_info", {"version=\"1.2.3\"", "libtorch=\"9.9\""}), 1);
 }
 
+TEST(Metrics, SaysWhetherAForwardPassCanBeRun) {
+  constexpr char kName[] = "\nlinchpin_forward_pass_available ";
+  const Metrics with({"1.2.3", "9.9"}, {});
+  EXPECT_THAT(with.Text(), testing::HasSubstr(std::string(kName) + "1\n"));
+  const Metrics without({"1.2.3", ""}, {});
+  EXPECT_THAT(without.Text(), testing::HasSubstr(std::string(kName) + "0\n"));
+}
+
 TEST_F(MetricsTest, CountsJobs) {
   metrics_.JobStarted(JobKind::kCompress);
   metrics_.JobStarted(JobKind::kCompress);
