@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "fmt/format.h"
 #include "format/json.h"
+#include "format/little_endian.h"
 #include "tensor/tensor_info.h"
 
 namespace linchpin {
@@ -83,7 +84,7 @@ class HeaderReader {
   template <typename T>
   absl::StatusOr<T> Number() {
     ASSIGN_OR_RETURN(const std::string_view bytes, Take(sizeof(T)));
-    return static_cast<T>(LoadGgufBits(bytes));
+    return static_cast<T>(LoadLittleEndian(bytes));
   }
 
   absl::StatusOr<std::string_view> String() {
@@ -143,8 +144,8 @@ class HeaderReader {
     if (type == GgufValueType::kString) return String();
     if (type == GgufValueType::kArray) return ReadArray(1);
     ASSIGN_OR_RETURN(const std::string_view bytes, Take(SizeOf(type)));
-    if (type == GgufValueType::kBool && LoadGgufBits(bytes) > 1) {
-      return Invalid(fmt::format("{} is neither true nor false", LoadGgufBits(bytes)));
+    if (type == GgufValueType::kBool && LoadLittleEndian(bytes) > 1) {
+      return Invalid(fmt::format("{} is neither true nor false", LoadLittleEndian(bytes)));
     }
     return LoadGgufValue(type, bytes);
   }

@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "fmt/format.h"
 #include "format/gguf_value.h"
+#include "format/little_endian.h"
 #include "tensor/tensor_info.h"
 
 namespace linchpin {
@@ -15,33 +16,26 @@ namespace {
 constexpr uint64_t kAlignment = 32;
 constexpr size_t kMaxDimensions = 4;
 
-template <typename T>
-std::string Number(T value) {
-  std::string bytes;
-  for (size_t i = 0; i < sizeof(T); ++i) bytes += static_cast<char>(value >> 8 * i & 0xff);
-  return bytes;
-}
-
 std::string Text(std::string_view text) {
-  return Number(static_cast<uint64_t>(text.size())) + std::string(text);
+  return LittleEndian(static_cast<uint64_t>(text.size())) + std::string(text);
 }
 
-std::string Type(GgufValueType type) { return Number(static_cast<uint32_t>(type)); }
+std::string Type(GgufValueType type) { return LittleEndian(static_cast<uint32_t>(type)); }
 
 // A type and then a value, or an array's: type, count and values.
 std::string TypedBytes(bool value) {
-  return Type(GgufValueType::kBool) + Number(static_cast<uint8_t>(value));
+  return Type(GgufValueType::kBool) + LittleEndian(static_cast<uint8_t>(value));
 }
-std::string TypedBytes(uint32_t value) { return Type(GgufValueType::kU32) + Number(value); }
+std::string TypedBytes(uint32_t value) { return Type(GgufValueType::kU32) + LittleEndian(value); }
 std::string TypedBytes(float value) {
-  return Type(GgufValueType::kF32) + Number(std::bit_cast<uint32_t>(value));
+  return Type(GgufValueType::kF32) + LittleEndian(std::bit_cast<uint32_t>(value));
 }
 std::string TypedBytes(std::string_view value) {
   return Type(GgufValueType::kString) + Text(value);
 }
 
 std::string ArrayStart(GgufValueType type, size_t count) {
-  return Type(GgufValueType::kArray) + Type(type) + Number(static_cast<uint64_t>(count));
+  return Type(GgufValueType::kArray) + Type(type) + LittleEndian(static_cast<uint64_t>(count));
 }
 
 std::string TypedBytes(absl::Span<const std::string> values) {
@@ -52,13 +46,13 @@ std::string TypedBytes(absl::Span<const std::string> values) {
 
 std::string TypedBytes(absl::Span<const int32_t> values) {
   std::string bytes = ArrayStart(GgufValueType::kI32, values.size());
-  for (const int32_t value : values) bytes += Number(static_cast<uint32_t>(value));
+  for (const int32_t value : values) bytes += LittleEndian(static_cast<uint32_t>(value));
   return bytes;
 }
 
 std::string TypedBytes(absl::Span<const float> values) {
   std::string bytes = ArrayStart(GgufValueType::kF32, values.size());
-  for (const float value : values) bytes += Number(std::bit_cast<uint32_t>(value));
+  for (const float value : values) bytes += LittleEndian(std::bit_cast<uint32_t>(value));
   return bytes;
 }
 
@@ -70,7 +64,7 @@ absl::StatusOr<uint64_t> AlignmentOf(std::string_view file, absl::Span<const Ggu
   for (const GgufKeyValue& pair : pairs) {
     if (pair.key != "general.alignment") continue;
     if (pair.value.size() == 8 && pair.value.starts_with(Type(GgufValueType::kU32))) {
-      const uint64_t value = LoadGgufBits(pair.value.substr(4));
+      const uint64_t value = LoadLittleEndian(pair.value.substr(4));
       if (std::has_single_bit(value)) return value;
     }
     return Error(Reason::kHeaderInvalid, fmt::format("{}: key {}", file, pair.key),
@@ -106,11 +100,11 @@ uint64_t BytesOf(const GgufTensor& tensor) {
 }
 
 std::string EntryOf(const GgufTensor& tensor, uint64_t offset) {
-  std::string entry = Text(tensor.name) + Number(static_cast<uint32_t>(tensor.shape.size()));
+  std::string entry = Text(tensor.name) + LittleEndian(static_cast<uint32_t>(tensor.shape.size()));
   for (size_t i = tensor.shape.size(); i-- > 0;) {
-    entry += Number(static_cast<uint64_t>(tensor.shape[i]));
+    entry += LittleEndian(static_cast<uint64_t>(tensor.shape[i]));
   }
-  return entry + Number(tensor.type->id) + Number(offset);
+  return entry + LittleEndian(tensor.type->id) + LittleEndian(offset);
 }
 
 }  // namespace
@@ -123,8 +117,9 @@ absl::StatusOr<GgufLayout> LayOutGguf(std::string_view file, absl::Span<const Gg
                                       std::vector<GgufTensor> tensors) {
   ASSIGN_OR_RETURN(const uint64_t alignment, AlignmentOf(file, pairs));
   GgufLayout layout;
-  layout.header = "GGUF" + Number(uint32_t{3}) + Number(static_cast<uint64_t>(tensors.size())) +
-                  Number(static_cast<uint64_t>(pairs.size()));
+  layout.header = "GGUF" + LittleEndian(uint32_t{3}) +
+                  LittleEndian(static_cast<uint64_t>(tensors.size())) +
+                  LittleEndian(static_cast<uint64_t>(pairs.size()));
   std::set<std::string_view> keys;
   for (const GgufKeyValue& pair : pairs) {
     if (!keys.insert(pair.key).second) {

@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include "format/little_endian.h"
+
 namespace linchpin {
 namespace {
 
@@ -45,14 +47,8 @@ uint64_t SizeOf(GgufValueType type) {
   }
 }
 
-uint64_t LoadGgufBits(std::string_view bytes) {
-  uint64_t value = 0;
-  for (size_t i = bytes.size(); i-- > 0;) value = value << 8 | static_cast<unsigned char>(bytes[i]);
-  return value;
-}
-
 GgufValue LoadGgufValue(GgufValueType type, std::string_view bytes) {
-  const uint64_t bits = LoadGgufBits(bytes);
+  const uint64_t bits = LoadLittleEndian(bytes);
   switch (type) {
     case GgufValueType::kI8:
       return int64_t{static_cast<int8_t>(bits)};
@@ -79,7 +75,7 @@ std::optional<std::vector<std::string_view>> GgufArray::Strings() const {
   values.reserve(count);
   std::string_view rest = bytes;
   for (uint64_t i = 0; i < count; ++i) {
-    const uint64_t length = LoadGgufBits(rest.substr(0, 8));
+    const uint64_t length = LoadLittleEndian(rest.substr(0, 8));
     values.push_back(rest.substr(8, length));
     rest.remove_prefix(8 + length);
   }

@@ -48,9 +48,6 @@ using GgufValue = std::variant<uint64_t, int64_t, float, double, bool, std::stri
 // Bytes of a value; 0 for a string and an array, whose sizes differ.
 uint64_t SizeOf(GgufValueType type);
 
-// The little-endian number that `bytes`, at most 8 of them, are.
-uint64_t LoadGgufBits(std::string_view bytes);
-
 // A value of a type that has a size, from as many bytes.
 GgufValue LoadGgufValue(GgufValueType type, std::string_view bytes);
 

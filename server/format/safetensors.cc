@@ -9,6 +9,7 @@
 #include "fmt/format.h"
 #include "fmt/ranges.h"
 #include "format/json.h"
+#include "format/little_endian.h"
 
 namespace linchpin {
 namespace {
@@ -40,12 +41,6 @@ const Magic* FindMagic(std::string_view prefix) {
     if (prefix.substr(0, magic.bytes.size()) == magic.bytes) return &magic;
   }
   return nullptr;
-}
-
-uint64_t LoadLittleEndian64(const std::byte* bytes) {
-  uint64_t value = 0;
-  for (int i = 7; i >= 0; --i) value = value << 8 | std::to_integer<uint64_t>(bytes[i]);
-  return value;
 }
 
 bool HasControlByte(std::string_view text) {
@@ -258,7 +253,7 @@ absl::StatusOr<uint64_t> SafetensorsHeaderLength(std::string_view file,
                                                  uint64_t file_size) {
   const std::string_view text(reinterpret_cast<const char*>(prefix.data()), prefix.size());
   const bool complete = prefix.size() >= kSafetensorsPrefixBytes;
-  const uint64_t length = complete ? LoadLittleEndian64(prefix.data()) : 0;
+  const uint64_t length = LoadLittleEndian(text.substr(0, kSafetensorsPrefixBytes));
   const bool begins_object =
       text.size() <= kSafetensorsPrefixBytes || text[kSafetensorsPrefixBytes] == '{';
   if (complete && file_size >= kSafetensorsPrefixBytes && length >= 2 && begins_object &&
@@ -340,10 +335,7 @@ SafetensorsLayout LayOutSafetensors(const std::vector<TensorInfo>& tensors,
   }
   json += json.empty() ? "{}" : "}";
   json.resize((json.size() + 7) / 8 * 8, ' ');
-  for (int shift = 0; shift < 64; shift += 8) {
-    layout.header += static_cast<char>(json.size() >> shift & 0xff);
-  }
-  layout.header += json;
+  layout.header = LittleEndian(uint64_t{json.size()}) + json;
   for (SafetensorsEntry& entry : layout.entries) {
     entry.begin += layout.header.size();
     entry.end += layout.header.size();

@@ -7,8 +7,8 @@
 #include "base/status.h"
 #include "checkpoint/checkpoint_files.h"
 #include "fmt/format.h"
-#include "format/gguf_value.h"
 #include "format/json.h"
+#include "format/little_endian.h"
 
 namespace linchpin {
 namespace {
@@ -54,11 +54,7 @@ std::string Serialize(const SourceRecord& record) {
                      {"directories", std::move(directories)}};
   try {
     const std::string text = json.dump();
-    std::string prefix(kPrefixBytes, '\0');
-    for (size_t i = 0; i < kPrefixBytes; ++i) {
-      prefix[i] = static_cast<char>(text.size() >> (8 * i) & 0xff);
-    }
-    return prefix + text + bytes;
+    return LittleEndian(uint64_t{text.size()}) + text + bytes;
   } catch (const Json::exception&) {
     return "";
   }
@@ -74,7 +70,7 @@ std::string_view TakeBytes(std::string_view& text, uint64_t count) {
 
 // Throws for anything else than Serialize makes.
 SourceRecord Parse(std::string_view text) {
-  const uint64_t length = LoadGgufBits(TakeBytes(text, kPrefixBytes));
+  const uint64_t length = LoadLittleEndian(TakeBytes(text, kPrefixBytes));
   const Json json =
       ParseJson(kFileName, TakeBytes(text, length), Reason::kConfigInvalid).value_or(Json());
   SourceRecord record;
