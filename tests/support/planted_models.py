@@ -13,6 +13,7 @@ expected.json, and for any prompt that begins with BOS unless the kind is in GIV
     python planted_models.py OUT KIND FAMILY SEED    writes one and prints what is planted
 """
 
+import contextlib
 import json
 import pathlib
 import random
@@ -74,6 +75,14 @@ def combinations():
     return [(kind, family) for kind, families in KINDS.items() for family in families]
 
 
+def first_of(module, *paths):
+    """The first of the modules within `module` that there is."""
+    for path in paths:
+        with contextlib.suppress(AttributeError):
+            return module.get_submodule(path)
+    raise AttributeError(f"none of {', '.join(paths)}")
+
+
 class Planter:
     """One model in the making.  Layers are to be planted in ascending order: a spike depends on what is below."""
 
@@ -121,16 +130,7 @@ class Planter:
 
     @property
     def layers(self):
-        base = self.model.base_model
-        for path in ("layers", "h", "decoder.layers"):
-            found = base
-            for part in path.split("."):
-                found = getattr(found, part, None)
-                if found is None:
-                    break
-            if found is not None:
-                return found
-        raise AttributeError("layers")
+        return first_of(self.model.base_model, "layers", "h", "decoder.layers")
 
     def mlp(self, layer):
         block = self.layers[layer]
@@ -138,42 +138,22 @@ class Planter:
 
     def first(self, layer):
         """The module whose input is the MLP's input."""
-        mlp = self.mlp(layer)
-        for name in ("gate_proj", "gate_up_proj", "c_fc", "dense_h_to_4h", "fc1", "gate"):
-            module = getattr(mlp, name, None)
-            if isinstance(module, torch.nn.Module):
-                return module
-        raise AttributeError("first")
+        return first_of(self.mlp(layer), "gate_proj", "gate_up_proj", "c_fc", "dense_h_to_4h", "fc1", "gate")
+
+    def down_module(self, layer):
+        return first_of(self.mlp(layer), "down_proj", "c_proj", "dense_4h_to_h", "fc2")
 
     def down(self, layer):
         """down_proj as [out, in], a view that writes through."""
-        mlp = self.mlp(layer)
-        for name in ("down_proj", "c_proj", "dense_4h_to_h", "fc2"):
-            module = getattr(mlp, name, None)
-            if module is not None:
-                return module.weight.t() if self.family == "gpt2" else module.weight
-        raise AttributeError("down")
+        weight = self.down_module(layer).weight
+        return weight.t() if self.family == "gpt2" else weight
 
     def down_bias(self, layer):
-        mlp = self.mlp(layer)
-        for name in ("down_proj", "c_proj", "dense_4h_to_h", "fc2"):
-            module = getattr(mlp, name, None)
-            if module is not None:
-                return module.bias
-        raise AttributeError("down_bias")
+        return self.down_module(layer).bias
 
     def attention_out(self, layer):
-        block = self.layers[layer]
-        for path in ("self_attn.o_proj", "attn.c_proj", "attention.dense", "self_attn.out_proj",
-                     "self_attention.dense", "self_attn.dense"):
-            found = block
-            for part in path.split("."):
-                found = getattr(found, part, None)
-                if found is None:
-                    break
-            if found is not None:
-                return found
-        raise AttributeError("attention_out")
+        return first_of(self.layers[layer], "self_attn.o_proj", "attn.c_proj", "attention.dense",
+                        "self_attn.out_proj", "self_attention.dense", "self_attn.dense")
 
     def captured(self, module, input_of=True):
         """What goes into (or comes out of) a module for self.ids, [tokens, width]."""
