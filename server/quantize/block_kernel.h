@@ -18,6 +18,11 @@ enum class BlockRounding { kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1 };
 struct BlockError {
   double max_abs = 0;
   double sum_squares = 0;
+
+  void Add(const BlockError& next) {
+    max_abs = max_abs < next.max_abs ? next.max_abs : max_abs;
+    sum_squares += next.sum_squares;
+  }
 };
 
 // Encodes `blocks` x 32 finite elements of `dtype` (F32, F16, BF16; aligned to

@@ -2,7 +2,8 @@
 // coding has for itself, compiled once per instruction set.
 //
 // Every way has `Round(d, x, code)`: the rounded value, and its code in an
-// unsigned vector.  Ties go to the even code.
+// unsigned vector; and `Nearest(d, x)`: the rounded value alone, whose zero may have
+// either sign.  Ties go to the even code.
 
 // As Highway has it: read once per target.
 #if defined(LINCHPIN_CODE_ROUNDING_INL_H) == defined(HWY_TARGET_TOGGLE)
@@ -26,6 +27,18 @@ namespace hn = hwy::HWY_NAMESPACE;
 // its lowest bits are the integer, in two's complement.
 constexpr float kRounder = 12582912.0f;
 
+// The nearest whole number of less than 2^22, ties to even: by the instruction that x86
+// has since SSE4, for the units that add are the busy ones.
+template <class D, class V>
+HWY_INLINE V NearestWhole(D d, V x) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
+  (void)d;
+  return hn::Round(x);
+#else
+  return hn::Sub(hn::Add(x, hn::Set(d, kRounder)), hn::Set(d, kRounder));
+#endif
+}
+
 // Signed integers of `kBits`, stored with `kBias` added.
 template <int kBits, int kBias>
 struct IntegerCode {
@@ -41,6 +54,11 @@ struct IntegerCode {
     const V shifted = hn::Add(clamped, rounder);
     code = hn::And(hn::BitCast(du, shifted), hn::Set(du, (1U << kBits) - 1));
     return hn::Sub(shifted, rounder);
+  }
+
+  template <class D, class V>
+  static HWY_INLINE V Nearest(D d, V x) {
+    return NearestWhole(d, hn::Min(hn::Max(x, hn::Set(d, kLow)), hn::Set(d, kHigh)));
   }
 };
 
@@ -69,6 +87,12 @@ struct Float8Code {
         du, hn::IfThenElse(is_small, hn::BitCast(d, small_code), hn::BitCast(d, normal_code)));
     code = hn::Or(magnitude, hn::ShiftRight<24>(sign));
     return hn::Or(value, hn::BitCast(d, sign));
+  }
+
+  template <class D, class V>
+  static HWY_INLINE V Nearest(D d, V x) {
+    hn::VFromD<hn::RebindToUnsigned<D>> unused;
+    return Round(d, x, unused);
   }
 };
 

@@ -63,19 +63,13 @@ V Inverse(V scale) {
   return hn::IfThenElse(ordinary, hn::Div(hn::Set(d, 1.0f), scale), nan);
 }
 
-template <class Code>
-HWY_INLINE V CodesOf(V x) {
-  hn::VFromD<hn::RebindToUnsigned<Rows>> unused;
-  return Code::Round(Rows(), x, unused);
-}
-
 // How codes and values go together: value = scale (code - zero), of which a symmetric
 // coding has no zero.
 template <class Code>
 struct SymmetricGrid {
   V inverse;
 
-  HWY_INLINE V StepsOf(V w) const { return CodesOf<Code>(hn::Mul(w, inverse)); }
+  HWY_INLINE V StepsOf(V w) const { return Code::Nearest(Rows(), hn::Mul(w, inverse)); }
 };
 
 template <class Code>
@@ -84,7 +78,7 @@ struct AffineGrid {
   V zero;
 
   HWY_INLINE V StepsOf(V w) const {
-    return hn::Sub(CodesOf<Code>(hn::Add(hn::Mul(w, inverse), zero)), zero);
+    return hn::Sub(Code::Nearest(Rows(), hn::Add(hn::Mul(w, inverse), zero)), zero);
   }
 };
 
@@ -183,7 +177,7 @@ void SearchAsymmetric(const Part& part, const Ends& ends, Best& best) {
       const V greatest = hn::Mul(ends.greatest, hn::Set(d, high));
       const V scale = RoundScale(part.block.scale_dtype, hn::Div(hn::Sub(greatest, least), steps));
       const V place = hn::Sub(hn::Set(d, -coding.exact()), hn::Mul(least, Inverse(scale)));
-      const V zero = CodesOf<Code>(place);
+      const V zero = Code::Nearest(d, place);
       const AffineGrid<Code> grid{Inverse(scale), zero};
       Judge(part, grid, scale, zero, best);
       const V refined = RoundScale(part.block.scale_dtype, Refine(part, grid));

@@ -27,8 +27,8 @@ HWY_INLINE void TurnRows(D d, const float* rows, int64_t columns, float* turned)
   static_assert(kRows % 4 == 0 && (kFours == 2 || kFours == 4));
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   HWY_ALIGN float fours[kFours][4 * hn::MaxLanes(d)];
-  int64_t column = 0;
-  for (; column + lanes <= columns; column += lanes) {
+  const int64_t whole = columns - columns % lanes;
+  for (int64_t column = 0; column < whole; column += lanes) {
     const auto row = [&](int64_t r) { return hn::LoadU(d, rows + r * columns + column); };
     for (int64_t j = 0; j < kFours; ++j) {
       hn::StoreInterleaved4(row(j), row(j + kFours), row(j + 2 * kFours), row(j + 3 * kFours), d,
@@ -44,7 +44,7 @@ HWY_INLINE void TurnRows(D d, const float* rows, int64_t columns, float* turned)
       }
     }
   }
-  for (; column < columns; ++column) {
+  for (int64_t column = whole; column < columns; ++column) {
     for (int64_t r = 0; r < kRows; ++r) turned[column * kRows + r] = rows[r * columns + column];
   }
 }

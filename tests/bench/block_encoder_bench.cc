@@ -37,9 +37,9 @@ void BM_EncodeBlocks(benchmark::State& state) {
   state.SetLabel(std::string(type.name) + " of " + std::string(NameOf(dtype)) +
                  (state.range(2) == 0 ? "" : ", importance"));
 }
-// Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q6_K, F16
+// Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q6_K, F16
 BENCHMARK(BM_EncodeBlocks)
-    ->ArgsProduct({{2, 3, 6, 8, 12, 14, 1}, {static_cast<int64_t>(DType::kF16)}, {0, 1}});
+    ->ArgsProduct({{2, 3, 6, 7, 8, 12, 14, 1}, {static_cast<int64_t>(DType::kF16)}, {0, 1}});
 
 }  // namespace
 }  // namespace linchpin

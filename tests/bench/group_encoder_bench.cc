@@ -9,7 +9,7 @@
 namespace linchpin {
 namespace {
 
-// Arguments: dtype, group size.
+// Arguments: dtype, group size, rule, whether it has zero points.
 void BM_EncodeGroups(benchmark::State& state) {
   const auto dtype = static_cast<DType>(state.range(0));
   constexpr int64_t kRows = 256;
@@ -24,22 +24,36 @@ void BM_EncodeGroups(benchmark::State& state) {
   for (int64_t i = 0; i < kRows * kColumns; ++i) {
     StoreAs(dtype, normal(random), weights.data() + i * size);
   }
+  const std::vector<float> importance(kColumns, 1.0F);
+  std::vector<int8_t> zeros(kRows * kColumns / group);
   const EncodeRequest request{.dtype = dtype,
                               .scale_dtype = dtype,
+                              .coding = {.asymmetric = state.range(3) != 0},
                               .rows = kRows,
                               .columns = kColumns,
                               .group_size = group,
+                              .rule = static_cast<ScaleRule>(state.range(2)),
+                              .importance = importance,
                               .weights = weights.data(),
                               .codes = packed.data(),
-                              .scales = scales.data()};
+                              .scales = scales.data(),
+                              .zeros = state.range(3) != 0 ? zeros.data() : nullptr};
   for (auto _ : state) benchmark::DoNotOptimize(EncodeGroups(request));
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(weights.size()));
-  state.SetLabel(std::string(NameOf(dtype)));
+  state.SetLabel(std::string(NameOf(dtype)) +
+                 (request.rule == ScaleRule::kImportance ? ", importance" : "") +
+                 (request.coding.asymmetric ? ", zero points" : ""));
 }
 BENCHMARK(BM_EncodeGroups)
     ->ArgsProduct({{static_cast<int64_t>(DType::kBF16), static_cast<int64_t>(DType::kF16),
                     static_cast<int64_t>(DType::kF32)},
-                   {32, 128, 8192}});
+                   {32, 128, 8192},
+                   {static_cast<int64_t>(ScaleRule::kSigned)},
+                   {0}})
+    ->ArgsProduct({{static_cast<int64_t>(DType::kBF16)},
+                   {32, 128},
+                   {static_cast<int64_t>(ScaleRule::kImportance)},
+                   {0, 1}});
 
 }  // namespace
 }  // namespace linchpin

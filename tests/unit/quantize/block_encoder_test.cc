@@ -243,6 +243,23 @@ TEST_P(SearchedBlockType, RowsDoNotDependOnTheirSlab) {
   EXPECT_EQ(whole.blocks, parts);
 }
 
+TEST_P(SearchedBlockType, ABlockDoesNotDependOnThoseBesideIt) {
+  // Sixteen groups are searched at once; 7 times 256 fill no whole number of such batches.
+  constexpr int64_t kPart = 256;
+  const std::vector<float> values = Weights(7 * kPart, 13);
+  const std::vector<float> of_part = Importance(kPart, 6);
+  std::vector<float> of_row;
+  std::vector<std::byte> parts;
+  for (int part = 0; part < 7; ++part) {
+    of_row.insert(of_row.end(), of_part.begin(), of_part.end());
+    const auto first = values.begin() + part * kPart;
+    const Encoded alone =
+        Encode(GetParam(), std::vector<float>(first, first + kPart), kPart, of_part);
+    parts.insert(parts.end(), alone.blocks.begin(), alone.blocks.end());
+  }
+  EXPECT_EQ(Encode(GetParam(), values, 7 * kPart, of_row).blocks, parts);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, SearchedBlockType, ::testing::ValuesIn(kSearched),
                          [](const auto& info) { return std::string(info.param); });
 

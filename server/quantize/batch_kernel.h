@@ -1,0 +1,51 @@
+// Sixteen groups of weights at once, one per lane; compiled once per instruction set
+// (Google Highway).
+//
+// As no sum crosses lanes, every instruction set gives the same bytes.  How scales and
+// offsets are searched for stands in least_squares-inl.h.
+#pragma once
+
+#include <cstdint>
+
+namespace linchpin {
+
+inline constexpr int kBatch = 16;          // groups
+inline constexpr int64_t kMaxLength = 32;  // of each
+
+// Element i of group g stands at [kBatch i + g]; finite, weights not negative.
+struct Batch {
+  const float* values = nullptr;
+  const float* weights = nullptr;
+  int64_t length = 0;  // at most kMaxLength
+};
+
+// Turns kBatch groups of `length` values, one behind the other, into a batch's order.
+void TurnIntoBatch(const float* groups, int64_t length, float* batch);
+
+// value = scale x code + offset.
+struct BatchGrid {
+  float scale[kBatch] = {};
+  float offset[kBatch] = {};
+};
+
+// Codes [0, high].  With `offset_below_zero` no offset is above 0.
+BatchGrid FitAffine(const Batch& batch, float high, bool offset_below_zero);
+
+// Codes [low, -low - 1], no offset; a scale may be negative.
+BatchGrid FitSymmetric(const Batch& batch, float low);
+
+// Weighted squared error of each group, with every value on its nearest code in
+// [low, high].
+void WeighErrors(const Batch& batch, const BatchGrid& grid, float low, float high,
+                 float errors[kBatch]);
+
+struct BatchError {
+  float max_abs[kBatch] = {};
+  float sum_squares[kBatch] = {};  // not weighted
+};
+
+// These codes, in the batch's order.
+BatchError RoundBatch(const Batch& batch, const BatchGrid& grid, float low, float high,
+                      float* codes);
+
+}  // namespace linchpin
