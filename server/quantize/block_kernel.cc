@@ -1,7 +1,5 @@
 #include "quantize/block_kernel.h"
 
-#include <bit>
-
 #include "format/gguf_pack.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -9,238 +7,184 @@
 #include "hwy/foreach_target.h"
 // foreach_target.h comes first.
 #include "hwy/highway.h"
+#include "quantize/block_rounding-inl.h"
 #include "tensor/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace linchpin {
 namespace HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-
-constexpr int kBlock = 32;
 constexpr int64_t kErrorBlocks = 4;  // whose errors are summed in float32
-
-// The bits of the nearest F16, ties to even; what is too large becomes 65504.
-HWY_INLINE uint16_t HalfBits(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000U);
-  const uint32_t magnitude = bits & 0x7fffffffU;
-  if (magnitude >= 0x477fe000U) return sign | 0x7bff;
-  if (magnitude < 0x38800000U) {  // the sum's last bit counts 2^-24
-    const float sum = std::bit_cast<float>(magnitude) + 0.5f;
-    return sign | static_cast<uint16_t>(std::bit_cast<uint32_t>(sum) - 0x3f000000U);
-  }
-  return sign | static_cast<uint16_t>(((magnitude + 0xfffU + (magnitude >> 13 & 1U)) >> 13) -
-                                      (112U << 10));
-}
-
-HWY_INLINE float HalfValue(uint16_t bits) {
-  const uint32_t sign = (bits & 0x8000U) << 16;
-  const uint32_t magnitude = (bits & 0x7fffU) << 13;
-  if (magnitude < 0x00800000U) {
-    const float value = std::bit_cast<float>(magnitude + (113U << 23)) - 0x1p-14f;
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
-  }
-  return std::bit_cast<float>((magnitude + (112U << 23)) | sign);
-}
-
-// What a block is rounded with: code = trunc(min((x - base) * inverse + half,
-// high)), read as (code - zero) * scale + offset.
-struct Grid {
-  float base = 0;
-  float inverse = 0;
-  uint16_t scale = 0;
-  uint16_t offset = 0;
-};
-
-HWY_INLINE float InverseOf(float step) {
-  const float inverse = step == 0.0f ? 0.0f : 1.0f / step;
-  return inverse - inverse == 0.0f ? inverse : 0.0f;  // 0 where it overflows
-}
-
-template <int kBits>
-struct Symmetric {
-  static constexpr bool kAffine = false;
-  static constexpr bool kFifthBits = kBits == 5;
-  static constexpr float kZero = 1 << (kBits - 1);
-  static constexpr float kHigh = 2 * kZero - 1;
-  static constexpr float kHalf = kZero + 0.5f;
-
-  // The element of largest magnitude with its sign, of equal ones the first.
-  static HWY_INLINE float Largest(const float* x, float low, float high) {
-    if (high != -low) return high > -low ? high : low;
-    int i = 0;
-    while (x[i] != high && x[i] != low) ++i;
-    return x[i];
-  }
-  static HWY_INLINE Grid Fit(const float* x, float low, float high) {
-    const float step = Largest(x, low, high) / -kZero;
-    return {0.0f, InverseOf(step), HalfBits(step), 0};
-  }
-};
-
-template <int kBits>
-struct Affine {
-  static constexpr bool kAffine = true;
-  static constexpr bool kFifthBits = kBits == 5;
-  static constexpr float kZero = 0;
-  static constexpr float kHigh = (1 << kBits) - 1;
-  static constexpr float kHalf = 0.5f;
-
-  // Of zeros of both signs the first counts.
-  static HWY_INLINE float Lowest(const float* x, float low) {
-    if (low != 0.0f) return low;
-    int i = 0;
-    while (x[i] != 0.0f) ++i;
-    return x[i];
-  }
-  static HWY_INLINE Grid Fit(const float* x, float low, float high) {
-    low = Lowest(x, low);
-    const float step = high == low ? 0.0f : (high - low) / kHigh;
-    return {low, InverseOf(step), HalfBits(step), HalfBits(low)};
-  }
-};
 
 // Errors of up to kErrorBlocks blocks; sums in eight lanes whatever the width.
 class Errors {
-  using D = hn::CappedTag<float, 8>;
-  static constexpr size_t kLanes = hn::MaxLanes(D());
+  using Eight = hn::CappedTag<float, 8>;
+  static constexpr size_t kSums = 8 / hn::MaxLanes(Eight());
 
  public:
   HWY_INLINE Errors() {
-    for (auto& sum : sums_) sum = hn::Zero(D());
-    worst_ = hn::Zero(D());
+    for (auto& sum : sums_) sum = hn::Zero(Eight());
+    worst_ = hn::Zero(Floats());
   }
 
-  // Of the elements from `i` on.
-  HWY_INLINE void Add(size_t i, hn::VFromD<D> error) {
-    auto& sum = sums_[i / kLanes % (8 / kLanes)];
-    sum = hn::Add(sum, hn::Mul(error, error));
+  // Of vector `i` of a block.
+  HWY_INLINE void Add(size_t i, V error) {
+    const V square = hn::Mul(error, error);
+#if HWY_MAX_BYTES >= 64
+    (void)i;
+    sums_[0] = hn::Add(sums_[0], hn::LowerHalf(Eight(), square));
+    sums_[0] = hn::Add(sums_[0], hn::UpperHalf(Eight(), square));
+#else
+    sums_[i % kSums] = hn::Add(sums_[i % kSums], square);
+#endif
     worst_ = hn::Max(worst_, hn::Abs(error));
   }
 
   HWY_INLINE void FlushTo(BlockError& total) {
     HWY_ALIGN float lanes[8];
-    for (size_t i = 0; i < 8 / kLanes; ++i) {
-      hn::Store(sums_[i], D(), lanes + i * kLanes);
-      sums_[i] = hn::Zero(D());
+    for (size_t i = 0; i < kSums; ++i) {
+      hn::Store(sums_[i], Eight(), lanes + i * hn::MaxLanes(Eight()));
+      sums_[i] = hn::Zero(Eight());
     }
     double sum = 0;
     for (const float lane : lanes) sum += lane;
     total.sum_squares += sum;
-    const double worst = hn::GetLane(hn::MaxOfLanes(D(), worst_));
-    total.max_abs = worst > total.max_abs ? worst : total.max_abs;
   }
+  HWY_INLINE double worst() const { return hn::GetLane(hn::MaxOfLanes(Floats(), worst_)); }
 
  private:
-  hn::VFromD<D> sums_[8 / kLanes];
-  hn::VFromD<D> worst_;
+  hn::VFromD<Eight> sums_[kSums];
+  V worst_;
 };
 
-using Floats = hn::CappedTag<float, 8>;
-using Bytes = hn::Rebind<uint8_t, Floats>;
-using Integers = hn::RebindToSigned<Floats>;
-
-struct Range {
-  float low;
-  float high;
-};
-
-// Widens a block into `x`.
-template <class Load>
-HWY_INLINE Range LoadBlock(const typename Load::Raw* from, float* x) {
+// Lane i becomes what `op` makes of all lanes of vector i.
+template <class Op>
+HWY_INLINE V OfEach(V* vectors, [[maybe_unused]] const Op& op) {
+#if HWY_TARGET != HWY_SCALAR
   const Floats d;
-  auto low = Load()(d, from);
-  auto high = low;
-  for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
-    const auto v = Load()(d, from + i);
-    hn::Store(v, d, x + i);
-    low = hn::Min(low, v);
-    high = hn::Max(high, v);
+  for (size_t count = kLanes / 2; count > 0; count /= 2) {
+    for (size_t i = 0; i < count; ++i) {
+      const V a = vectors[2 * i];
+      const V b = vectors[2 * i + 1];
+      vectors[i] = op(hn::ConcatEven(d, b, a), hn::ConcatOdd(d, b, a));
+    }
   }
-  return {hn::GetLane(hn::MinOfLanes(d, low)), hn::GetLane(hn::MaxOfLanes(d, high))};
+#endif
+  return vectors[0];
 }
 
-template <class Type>
-HWY_INLINE void RoundBlock(const float* x, const Grid& grid, uint8_t* codes, Errors& errors) {
+// Of `blocks` blocks, at most kLanes; zeros for those that there are not.
+template <class Load>
+HWY_INLINE Ends EndsOf(const typename Load::Raw* from, size_t blocks) {
   const Floats d;
-  const auto scale = hn::Set(d, HalfValue(grid.scale));
-  const auto offset = hn::Set(d, HalfValue(grid.offset));
-  const auto base = hn::Set(d, grid.base);
-  const auto inverse = hn::Set(d, grid.inverse);
-  for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
-    const auto v = hn::Load(d, x + i);
-    const auto y = hn::Add(hn::Mul(hn::Sub(v, base), inverse), hn::Set(d, Type::kHalf));
-    const auto code = hn::ConvertTo(Integers(), hn::Min(y, hn::Set(d, Type::kHigh)));
-    hn::StoreU(hn::DemoteTo(Bytes(), code), Bytes(), codes + i);
-    const auto steps = hn::Sub(hn::ConvertTo(d, code), hn::Set(d, Type::kZero));
-    const auto read = hn::Mul(steps, scale);
-    errors.Add(i, hn::Sub(v, Type::kAffine ? hn::Add(read, offset) : read));
+  V low[kLanes];
+  V high[kLanes];
+  for (size_t block = 0; block < kLanes; ++block) {
+    low[block] = high[block] = hn::Zero(d);
+    if (block >= blocks) continue;
+    low[block] = high[block] = Load()(d, from + block * kBlock);
+    for (size_t i = 1; i < kVectors; ++i) {
+      const V x = Load()(d, from + block * kBlock + i * kLanes);
+      low[block] = hn::Min(low[block], x);
+      high[block] = hn::Max(high[block], x);
+    }
   }
+  return {OfEach(low, [](V a, V b) { return hn::Min(a, b); }),
+          OfEach(high, [](V a, V b) { return hn::Max(a, b); })};
+}
+
+// The elements that the blocks' grids start from.
+template <class Type, class Load>
+HWY_INLINE V FirstOf(const typename Load::Raw* from, size_t blocks, const Ends& ends) {
+  const Floats d;
+  const V first = Type::First(ends);
+  const auto open = Type::IsOpen(ends);
+  if (hn::AllFalse(d, open)) return first;
+  HWY_ALIGN float firsts[kLanes], low[kLanes], high[kLanes], is_open[kLanes], x[kBlock];
+  hn::Store(first, d, firsts);
+  hn::Store(ends.low, d, low);
+  hn::Store(ends.high, d, high);
+  hn::Store(hn::IfThenElseZero(open, Splat(1.0f)), d, is_open);
+  for (size_t block = 0; block < blocks; ++block) {
+    if (is_open[block] == 0.0f) continue;
+    for (size_t i = 0; i < kBlock; i += kLanes) {
+      hn::Store(Load()(d, from + block * kBlock + i), d, x + i);
+    }
+    size_t i = 0;
+    while (!Type::MayBeFirst(x[i], low[block], high[block])) ++i;
+    firsts[block] = x[i];
+  }
+  return hn::Load(d, firsts);
+}
+
+// 0 where it is not a finite number.
+HWY_INLINE V InverseOf(V step) {
+  const V inverse = hn::Div(Splat(1.0f), step);
+  return hn::IfThenElseZero(hn::Eq(hn::Sub(inverse, inverse), hn::Zero(Floats())), inverse);
+}
+
+// What the blocks' grids are, one beside the other.
+struct Grids {
+  HWY_ALIGN float inverse[kLanes];
+  HWY_ALIGN float base[kLanes];
+  HWY_ALIGN float scale[kLanes];
+  HWY_ALIGN float offset[kLanes];
+  HWY_ALIGN uint32_t scale_code[kLanes];
+  HWY_ALIGN uint32_t offset_code[kLanes];
+
+  HWY_INLINE void Set(const Grid& grid) {
+    const Floats d;
+    const hn::RebindToUnsigned<Floats> du;
+    hn::VFromD<decltype(du)> code;
+    hn::Store(InverseOf(grid.step), d, inverse);
+    hn::Store(grid.base, d, base);
+    hn::Store(NearestHalf(d, grid.step, code), d, scale);
+    hn::Store(code, du, scale_code);
+    hn::Store(NearestHalf(d, grid.base, code), d, offset);
+    hn::Store(code, du, offset_code);
+  }
+  HWY_INLINE Rounding Of(size_t block) const {
+    return {Splat(inverse[block]), Splat(base[block]), Splat(scale[block]), Splat(offset[block])};
+  }
+};
+
+template <class Type, class Load>
+HWY_INLINE uint8_t* RoundBlock(const typename Load::Raw* from, const Grids& grids, size_t block,
+                               uint8_t* to, Errors& errors) {
+  const Rounding rounding = grids.Of(block);
+  I codes[kVectors];
+  for (size_t i = 0; i < kVectors; ++i) {
+    const Coded coded = Type::Code(Load()(Floats(), from + i * kLanes), rounding);
+    codes[i] = coded.code;
+    errors.Add(i, coded.error);
+  }
+  PackHalf(static_cast<uint16_t>(grids.scale_code[block]), to);
+  to += 2;
+  if (Type::kAffine) PackHalf(static_cast<uint16_t>(grids.offset_code[block]), to);
+  if (Type::kAffine) to += 2;
+  Type::Store(codes, to);
+  return to + Type::kCodeBytes;
 }
 
 template <class Type, class Load>
 BlockError RoundAll(const std::byte* elements, int64_t blocks, std::byte* out) {
   const auto* from = reinterpret_cast<const typename Load::Raw*>(elements);
   auto* to = reinterpret_cast<uint8_t*>(out);
-  HWY_ALIGN float x[kBlock];
-  uint8_t codes[kBlock];
   BlockError total;
   Errors errors;
-  for (int64_t block = 0; block < blocks; ++block, from += kBlock) {
-    const Range range = LoadBlock<Load>(from, x);
-    const Grid grid = Type::Fit(x, range.low, range.high);
-    RoundBlock<Type>(x, grid, codes, errors);
-    PackHalf(grid.scale, to);
-    to += 2;
-    if (Type::kAffine) PackHalf(grid.offset, to);
-    if (Type::kAffine) to += 2;
-    if (Type::kFifthBits) PackFifthBits(codes, to);
-    if (Type::kFifthBits) to += 4;
-    PackNibbles(codes, to);
-    to += 16;
-    if (block % kErrorBlocks == kErrorBlocks - 1) errors.FlushTo(total);
+  Grids grids;
+  for (int64_t first = 0; first < blocks; first += kLanes) {
+    const auto left = static_cast<size_t>(blocks - first);
+    const size_t count = left < kLanes ? left : kLanes;
+    const Ends ends = EndsOf<Load>(from, count);
+    grids.Set(Type::Fit(FirstOf<Type, Load>(from, count, ends), ends));
+    for (size_t block = 0; block < count; ++block, from += kBlock) {
+      to = RoundBlock<Type, Load>(from, grids, block, to, errors);
+      const int64_t done = first + static_cast<int64_t>(block) + 1;
+      if (done % kErrorBlocks == 0 || done == blocks) errors.FlushTo(total);
+    }
   }
-  errors.FlushTo(total);
-  return total;
-}
-
-// Q8_0 rounds halves away from zero, and its codes have a sign.
-HWY_INLINE void RoundBlockQ8_0(const float* x, const Grid& grid, uint8_t* codes, Errors& errors) {
-  const Floats d;
-  const hn::Rebind<int8_t, Floats> signed_bytes;
-  const auto scale = hn::Set(d, HalfValue(grid.scale));
-  for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
-    const auto v = hn::Load(d, x + i);
-    const auto y = hn::Mul(v, hn::Set(d, grid.inverse));
-    const auto magnitude = hn::Min(hn::Abs(y), hn::Set(d, 127.0f));
-    const auto whole = hn::Trunc(magnitude);
-    const auto up = hn::Ge(hn::Sub(magnitude, whole), hn::Set(d, 0.5f));
-    const auto rounded = hn::Add(whole, hn::IfThenElseZero(up, hn::Set(d, 1.0f)));
-    const auto code = hn::CopySign(rounded, y);
-    hn::StoreU(hn::DemoteTo(signed_bytes, hn::ConvertTo(Integers(), code)), signed_bytes,
-               reinterpret_cast<int8_t*>(codes) + i);
-    errors.Add(i, hn::Sub(v, hn::Mul(code, scale)));
-  }
-}
-
-template <class Load>
-BlockError RoundAllQ8_0(const std::byte* elements, int64_t blocks, std::byte* out) {
-  const auto* from = reinterpret_cast<const typename Load::Raw*>(elements);
-  auto* to = reinterpret_cast<uint8_t*>(out);
-  HWY_ALIGN float x[kBlock];
-  BlockError total;
-  Errors errors;
-  for (int64_t block = 0; block < blocks; ++block, from += kBlock, to += 2 + kBlock) {
-    const Range range = LoadBlock<Load>(from, x);
-    const float largest = range.high > -range.low ? range.high : -range.low;
-    const float step = largest == 0.0f ? 0.0f : largest / 127.0f;  // never -0
-    const Grid grid = {0.0f, InverseOf(step), HalfBits(step), 0};
-    PackHalf(grid.scale, to);
-    RoundBlockQ8_0(x, grid, to + 2, errors);
-    if (block % kErrorBlocks == kErrorBlocks - 1) errors.FlushTo(total);
-  }
-  errors.FlushTo(total);
+  total.max_abs = errors.worst();
   return total;
 }
 
@@ -249,28 +193,22 @@ BlockError RoundAs(BlockRounding rounding, const std::byte* elements, int64_t bl
                    std::byte* out) {
   switch (rounding) {
     case BlockRounding::kQ8_0:
-      return RoundAllQ8_0<Load>(elements, blocks, out);
+      return RoundAll<BlockQ8_0, Load>(elements, blocks, out);
     case BlockRounding::kQ4_0:
-      return RoundAll<Symmetric<4>, Load>(elements, blocks, out);
+      return RoundAll<SmallBlock<4, false>, Load>(elements, blocks, out);
     case BlockRounding::kQ4_1:
-      return RoundAll<Affine<4>, Load>(elements, blocks, out);
+      return RoundAll<SmallBlock<4, true>, Load>(elements, blocks, out);
     case BlockRounding::kQ5_0:
-      return RoundAll<Symmetric<5>, Load>(elements, blocks, out);
+      return RoundAll<SmallBlock<5, false>, Load>(elements, blocks, out);
     default:
-      return RoundAll<Affine<5>, Load>(elements, blocks, out);
+      return RoundAll<SmallBlock<5, true>, Load>(elements, blocks, out);
   }
 }
 
-BlockError RoundF32(BlockRounding rounding, const std::byte* elements, int64_t blocks,
-                    std::byte* out) {
-  return RoundAs<LoadF32>(rounding, elements, blocks, out);
-}
-BlockError RoundF16(BlockRounding rounding, const std::byte* elements, int64_t blocks,
-                    std::byte* out) {
-  return RoundAs<LoadF16>(rounding, elements, blocks, out);
-}
-BlockError RoundBF16(BlockRounding rounding, const std::byte* elements, int64_t blocks,
-                     std::byte* out) {
+BlockError RoundOnTarget(BlockRounding rounding, DType dtype, const std::byte* elements,
+                         int64_t blocks, std::byte* out) {
+  if (dtype == DType::kF32) return RoundAs<LoadF32>(rounding, elements, blocks, out);
+  if (dtype == DType::kF16) return RoundAs<LoadF16>(rounding, elements, blocks, out);
   return RoundAs<LoadBF16>(rounding, elements, blocks, out);
 }
 
@@ -282,17 +220,13 @@ HWY_AFTER_NAMESPACE();
 namespace linchpin {
 namespace {
 
-HWY_EXPORT(RoundF32);
-HWY_EXPORT(RoundF16);
-HWY_EXPORT(RoundBF16);
+HWY_EXPORT(RoundOnTarget);
 
 }  // namespace
 
 BlockError RoundBlocks(BlockRounding rounding, DType dtype, const std::byte* elements,
                        int64_t blocks, std::byte* out) {
-  if (dtype == DType::kF32) return HWY_DYNAMIC_DISPATCH(RoundF32)(rounding, elements, blocks, out);
-  if (dtype == DType::kF16) return HWY_DYNAMIC_DISPATCH(RoundF16)(rounding, elements, blocks, out);
-  return HWY_DYNAMIC_DISPATCH(RoundBF16)(rounding, elements, blocks, out);
+  return HWY_DYNAMIC_DISPATCH(RoundOnTarget)(rounding, dtype, elements, blocks, out);
 }
 
 }  // namespace linchpin

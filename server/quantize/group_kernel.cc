@@ -22,22 +22,36 @@ constexpr size_t kWidth = 8;
 constexpr int64_t kErrorRun = 128;
 using Floats = hn::CappedTag<float, kWidth>;
 
-// Rotates the sign to the lowest bit, so that unsigned order is order of
-// magnitude and one maximum finds the largest element together with its sign.
-template <typename T>
-T LargestKey(const T* elements, int64_t count) {
-  const hn::CappedTag<T, kWidth> d;
+// Rotates the sign to the lowest bit, so that unsigned order is order of magnitude and one
+// maximum finds the largest element together with its sign.  Whole vectors from `i` on.
+template <class D, typename T>
+HWY_INLINE hn::VFromD<D> LargestKeys(D d, const T* elements, int64_t count, int64_t& i) {
   const auto step = static_cast<int64_t>(hn::Lanes(d));
   auto largest = hn::Zero(d);
-  for (int64_t i = 0; i < count; i += step) {
+  for (; i + step <= count; i += step) {
     const auto v = hn::LoadU(d, elements + i);
     const auto key = hn::Or(hn::ShiftLeft<1>(v), hn::ShiftRight<8 * sizeof(T) - 1>(v));
     largest = hn::Max(largest, key);
   }
-  HWY_ALIGN T lanes[kWidth] = {};
+  return largest;
+}
+
+template <typename T>
+T LargestKey(const T* elements, int64_t count) {
+  const hn::ScalableTag<T> wide;
+  const hn::CappedTag<T, kWidth> d;
+  int64_t i = 0;
+  HWY_ALIGN T lanes[HWY_MAX(hn::MaxLanes(wide), kWidth)] = {};
+  hn::Store(LargestKeys(wide, elements, count, i), wide, lanes);
+  auto largest = LargestKeys(d, elements, count, i);
+  for (size_t lane = 0; lane < hn::Lanes(wide); lane += hn::Lanes(d)) {
+    largest = hn::Max(largest, hn::Load(d, lanes + lane));
+  }
   hn::Store(largest, d, lanes);
   T result = 0;
-  for (const T lane : lanes) result = lane > result ? lane : result;
+  for (size_t lane = 0; lane < hn::Lanes(d); ++lane) {
+    result = lanes[lane] > result ? lanes[lane] : result;
+  }
   return result;
 }
 
