@@ -145,9 +145,9 @@ BlockError ForEachRow(const BlockRequest& request, const Encode& encode) {
 }
 
 BlockError SearchSmall(const BlockRequest& request, BlockRounding type) {
-  const std::vector<float> importance = TurnImportance(Normalized(request.importance));
+  const auto importance = TurnImportance(Normalized(request.importance));
   return ForEachRow(request, [&](const std::byte* row, uint8_t* out) {
-    return SearchBlocks(type, request.dtype, row, request.columns, importance.data(), out);
+    return SearchBlocks(type, request.dtype, row, request.columns, importance.get(), out);
   });
 }
 

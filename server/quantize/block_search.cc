@@ -194,13 +194,12 @@ HWY_EXPORT(SearchOnTarget);
 
 }  // namespace
 
-std::vector<float> TurnImportance(const std::vector<float>& row) {
-  std::vector<float> padded(row);
-  padded.resize((row.size() + kBatch * kMaxLength - 1) / (kBatch * kMaxLength) * kBatch *
-                kMaxLength);
-  std::vector<float> turned(padded.size());
-  for (size_t at = 0; at < padded.size(); at += kBatch * kMaxLength) {
-    TurnIntoBatch(padded.data() + at, kMaxLength, turned.data() + at);
+hwy::AlignedFreeUniquePtr<float[]> TurnImportance(std::vector<float> row) {
+  constexpr size_t kValues = kBatch * kMaxLength;
+  row.resize((row.size() + kValues - 1) / kValues * kValues);
+  auto turned = hwy::AllocateAligned<float>(row.size());
+  for (size_t at = 0; at < row.size(); at += kValues) {
+    TurnIntoBatch(row.data() + at, kMaxLength, turned.get() + at);
   }
   return turned;
 }

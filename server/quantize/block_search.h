@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "hwy/aligned_allocator.h"
 #include "quantize/block_kernel.h"
 #include "tensor/dtype.h"
 
@@ -16,7 +17,7 @@ namespace linchpin {
 // How much an error counts in each column of a row (whole blocks), not negative, in the order
 // in which the search takes the blocks of 32: batch after batch, the last one padded with
 // zeros.
-std::vector<float> TurnImportance(const std::vector<float>& row);
+hwy::AlignedFreeUniquePtr<float[]> TurnImportance(std::vector<float> row);
 
 // Encodes a row of `count` (whole blocks) finite elements of `dtype` (F32, F16, BF16; aligned
 // to it) into blocks at `out`; not for kQ8_0.  `importance` is TurnImportance's.

@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "hwy/aligned_allocator.h"
 #include "quantize/group_kernel.h"
 #include "quantize/scale_search.h"
 #include "tensor/float16.h"
@@ -108,19 +109,19 @@ class RowBlock {
   void Search() {
     const auto elements = static_cast<size_t>(request_.group_size * kSearchRows);
     std::vector<float> rows(elements);  // those that there are not stay zeros
-    std::vector<float> columns(elements);
+    const auto columns = hwy::AllocateAligned<float>(elements);  // each a vector in one line
     for (int64_t group = 0; group < groups_; ++group) {
       for (int64_t row = 0; row < count_; ++row) {
         WidenToFloat(request_.dtype, GroupAt(row, group), request_.group_size,
                      rows.data() + row * request_.group_size);
       }
-      StandSideBySide(rows.data(), request_.group_size, columns.data());
+      StandSideBySide(rows.data(), request_.group_size, columns.get());
       const bool weighed = request_.rule == ScaleRule::kImportance;
       const BlockScales found = SearchScales(
           {.coding = request_.coding,
            .scale_dtype = request_.scale_dtype,
            .columns = request_.group_size,
-           .weights = columns.data(),
+           .weights = columns.get(),
            .importance =
                weighed ? request_.importance.data() + group * request_.group_size : nullptr});
       for (int64_t row = 0; row < count_; ++row) Take(found, row, group);

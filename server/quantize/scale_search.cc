@@ -2,14 +2,13 @@
 
 #include <limits>
 
-#include "tensor/float16.h"
-
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "quantize/scale_search.cc"
 #include "hwy/foreach_target.h"
 // foreach_target.h comes first.
 #include "hwy/highway.h"
 #include "quantize/code_rounding-inl.h"
+#include "quantize/half-inl.h"
 #include "quantize/turn-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -21,7 +20,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Rows = hn::CappedTag<float, kSearchRows>;
 using V = hn::VFromD<Rows>;
 
-constexpr float kSignedFactors[] = {1.0f, 0.95f, 0.9f, 0.85f, 0.8f, 1.05f};
+// Two at a time.
+constexpr float kSignedFactors[][2] = {{1.0f, 0.95f}, {0.9f, 0.85f}, {0.8f, 1.05f}};
 constexpr float kClips[] = {1.0f, 0.95f, 0.9f, 0.85f, 0.8f};
 
 // Some rows of a block: as many as a vector has lanes, from `first` on.
@@ -38,24 +38,25 @@ struct Part {
 };
 
 // As the stored dtype has it; ties to even.
-V RoundScale(DType dtype, V scale) {
+HWY_INLINE V RoundScale(DType dtype, V scale) {
   const Rows d;
   if (dtype == DType::kF32) return scale;
+  const hn::RebindToUnsigned<Rows> du;
   if (dtype == DType::kBF16) {
-    const hn::RebindToUnsigned<Rows> du;
     const auto bits = hn::BitCast(du, scale);
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1U));
     const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffU)), odd);
     return hn::BitCast(d, hn::And(rounded, hn::Set(du, 0xffff0000U)));
   }
-  HWY_ALIGN float lanes[kSearchRows];
-  hn::Store(scale, d, lanes);
-  for (size_t i = 0; i < hn::Lanes(d); ++i) lanes[i] = RoundTo(dtype, lanes[i]);
-  return hn::Load(d, lanes);
+  hn::VFromD<decltype(du)> unused;
+  const V nearest = NearestHalf(d, scale, unused);
+  // What rounds past 65504 is infinite, and a NaN remains one.
+  return hn::IfThenElse(hn::Lt(hn::Abs(scale), hn::Set(d, 65520.0f)), nearest,
+                        hn::Mul(scale, hn::Inf(d)));
 }
 
 // 1 / scale where both are ordinary numbers, else NaN, which no comparison takes.
-V Inverse(V scale) {
+HWY_INLINE V Inverse(V scale) {
   const Rows d;
   const V nan = hn::Set(d, std::numeric_limits<float>::quiet_NaN());
   const auto ordinary = hn::And(hn::Ge(hn::Abs(scale), hn::Set(d, 0x1p-126f)),
@@ -82,11 +83,78 @@ struct AffineGrid {
   }
 };
 
+// Sums over a group's values w, of weight `importance`, on a grid with q steps.
+
+// The least-squares scale for the codes of a grid.
+struct Solved {
+  V products = hn::Zero(Rows());
+  V squares = hn::Zero(Rows());
+
+  HWY_INLINE void Add(V w, V importance, V q) {
+    const V weighted = hn::Mul(q, importance);
+    products = hn::Add(products, hn::Mul(weighted, w));
+    squares = hn::Add(squares, hn::Mul(weighted, q));
+  }
+  HWY_INLINE V scale() const { return hn::Div(products, squares); }
+};
+
+// What is lost with a scale.
+struct Judged {
+  V scale;
+  V error = hn::Zero(Rows());
+
+  HWY_INLINE void Add(V w, V importance, V q) {
+    const V off = hn::Sub(w, hn::Mul(q, scale));
+    error = hn::Add(error, hn::Mul(importance, hn::Mul(off, off)));
+  }
+};
+
+// A grid and what is summed on it.
+template <class Grid, class... Sums>
+struct On : Sums... {
+  Grid grid;
+
+  HWY_INLINE void Take(V w, V importance) {
+    const V q = grid.StepsOf(w);
+    (Sums::Add(w, importance, q), ...);
+  }
+};
+
+// One pass over the values for two grids, which keep each other's units busy.
+template <class A, class B>
+HWY_INLINE void SumOver(const Part& part, A& a, B& b) {
+  A sums_a = a;  // in registers
+  B sums_b = b;
+  for (int64_t i = 0; i < part.block.columns; ++i) {
+    const V w = part.Column(i);
+    const V importance = part.Importance(i);
+    sums_a.Take(w, importance);
+    sums_b.Take(w, importance);
+  }
+  a = sums_a;
+  b = sums_b;
+}
+
+template <class A>
+HWY_INLINE void SumOver(const Part& part, A& a) {
+  A sums = a;
+  for (int64_t i = 0; i < part.block.columns; ++i) sums.Take(part.Column(i), part.Importance(i));
+  a = sums;
+}
+
 // The best so far.
 struct Best {
   V error;
   V scale;
   V zero;
+
+  // Where it is better.
+  HWY_INLINE void Take(const Judged& judged, V its_zero) {
+    const auto better = hn::Lt(judged.error, error);
+    error = hn::IfThenElse(better, judged.error, error);
+    scale = hn::IfThenElse(better, judged.scale, scale);
+    zero = hn::IfThenElse(better, its_zero, zero);
+  }
 };
 
 // The rows' largest elements by magnitude with their sign, and both ends of
@@ -110,65 +178,43 @@ Ends EndsOf(const Part& part) {
   return ends;
 }
 
-// The least-squares scale for the codes of a grid.
-template <class Grid>
-V Refine(const Part& part, const Grid& grid) {
-  const Rows d;
-  V products = hn::Zero(d);
-  V squares = hn::Zero(d);
-  for (int64_t i = 0; i < part.block.columns; ++i) {
-    const V w = part.Column(i);
-    const V q = grid.StepsOf(w);
-    const V weighted = hn::Mul(q, part.Importance(i));
-    products = hn::Add(products, hn::Mul(weighted, w));
-    squares = hn::Add(squares, hn::Mul(weighted, q));
-  }
-  return hn::Div(products, squares);
-}
-
-template <class Grid>
-V ErrorOf(const Part& part, const Grid& grid, V scale) {
-  const Rows d;
-  V error = hn::Zero(d);
-  for (int64_t i = 0; i < part.block.columns; ++i) {
-    const V w = part.Column(i);
-    const V off = hn::Sub(w, hn::Mul(grid.StepsOf(w), scale));
-    error = hn::Add(error, hn::Mul(part.Importance(i), hn::Mul(off, off)));
-  }
-  return error;
-}
-
-// Takes `scale`, already rounded, where it is better.
-template <class Grid>
-void Judge(const Part& part, const Grid& grid, V scale, V zero, Best& best) {
-  const V error = ErrorOf(part, grid, scale);
-  const auto better = hn::Lt(error, best.error);
-  best.error = hn::IfThenElse(better, error, best.error);
-  best.scale = hn::IfThenElse(better, scale, best.scale);
-  best.zero = hn::IfThenElse(better, zero, best.zero);
-}
-
 template <class Code>
 void SearchSymmetric(const Part& part, const Ends& ends, Best& best) {
   const Rows d;
+  using Grid = SymmetricGrid<Code>;
   const Coding& coding = part.block.coding;
   const V zero = hn::Zero(d);
   const V exact = hn::Div(ends.largest, hn::Set(d, -coding.exact()));
-  using Grid = SymmetricGrid<Code>;
-  const auto judge = [&](V exact_scale) {
-    const V scale = RoundScale(part.block.scale_dtype, exact_scale);
-    Judge(part, Grid{Inverse(scale)}, scale, zero, best);
+  const auto judge = [&](V scale) {
+    const V rounded = RoundScale(part.block.scale_dtype, scale);
+    return On<Grid, Judged>{{rounded}, {Inverse(rounded)}};
   };
+  const auto solve = [&](V scale) { return On<Grid, Solved>{{}, {Inverse(scale)}}; };
+  const auto by = [&](float factor) { return hn::Mul(exact, hn::Set(d, factor)); };
   // First as it is: it stays where nothing matters.
-  judge(exact);
-  const auto try_refined = [&](V scale) { judge(Refine(part, Grid{Inverse(scale)})); };
-  for (const float factor : kSignedFactors) try_refined(hn::Mul(exact, hn::Set(d, factor)));
-  try_refined(hn::Div(hn::Abs(ends.largest), hn::Set(d, coding.full())));
+  auto first = judge(exact);
+  auto last = solve(hn::Div(hn::Abs(ends.largest), hn::Set(d, coding.full())));
+  SumOver(part, first, last);
+  best.Take(first, zero);
+  for (const auto& [one, other] : kSignedFactors) {
+    auto a = solve(by(one));
+    auto b = solve(by(other));
+    SumOver(part, a, b);
+    auto judged_a = judge(a.scale());
+    auto judged_b = judge(b.scale());
+    SumOver(part, judged_a, judged_b);
+    best.Take(judged_a, zero);
+    best.Take(judged_b, zero);
+  }
+  auto judged = judge(last.scale());
+  SumOver(part, judged);
+  best.Take(judged, zero);
 }
 
 template <class Code>
 void SearchAsymmetric(const Part& part, const Ends& ends, Best& best) {
   const Rows d;
+  using Grid = AffineGrid<Code>;
   const Coding& coding = part.block.coding;
   const V steps = hn::Set(d, 2 * coding.full());
   for (const float low : kClips) {
@@ -176,12 +222,17 @@ void SearchAsymmetric(const Part& part, const Ends& ends, Best& best) {
     for (const float high : kClips) {
       const V greatest = hn::Mul(ends.greatest, hn::Set(d, high));
       const V scale = RoundScale(part.block.scale_dtype, hn::Div(hn::Sub(greatest, least), steps));
-      const V place = hn::Sub(hn::Set(d, -coding.exact()), hn::Mul(least, Inverse(scale)));
+      const V inverse = Inverse(scale);
+      const V place = hn::Sub(hn::Set(d, -coding.exact()), hn::Mul(least, inverse));
       const V zero = Code::Nearest(d, place);
-      const AffineGrid<Code> grid{Inverse(scale), zero};
-      Judge(part, grid, scale, zero, best);
-      const V refined = RoundScale(part.block.scale_dtype, Refine(part, grid));
-      Judge(part, AffineGrid<Code>{Inverse(refined), zero}, refined, zero, best);
+      On<Grid, Judged, Solved> clipped{{scale}, {}, {inverse, zero}};
+      SumOver(part, clipped);
+      best.Take(clipped, zero);
+      const V refined =
+          RoundScale(part.block.scale_dtype, hn::Div(clipped.products, clipped.squares));
+      On<Grid, Judged> judged{{refined}, {Inverse(refined), zero}};
+      SumOver(part, judged);
+      best.Take(judged, zero);
     }
   }
 }
