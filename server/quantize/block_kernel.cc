@@ -8,6 +8,7 @@
 // foreach_target.h comes first.
 #include "hwy/highway.h"
 #include "quantize/block_rounding-inl.h"
+#include "quantize/eight_sums-inl.h"
 #include "tensor/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -16,36 +17,21 @@ namespace HWY_NAMESPACE {
 
 constexpr int64_t kErrorBlocks = 4;  // whose errors are summed in float32
 
-// Errors of up to kErrorBlocks blocks; sums in eight lanes whatever the width.
+// Errors of up to kErrorBlocks blocks.
 class Errors {
-  using Eight = hn::CappedTag<float, 8>;
-  static constexpr size_t kSums = 8 / hn::MaxLanes(Eight());
-
  public:
-  HWY_INLINE Errors() {
-    for (auto& sum : sums_) sum = hn::Zero(Eight());
-    worst_ = hn::Zero(Floats());
-  }
+  HWY_INLINE Errors() { worst_ = hn::Zero(Floats()); }
 
   // Of vector `i` of a block.
   HWY_INLINE void Add(size_t i, V error) {
-    const V square = hn::Mul(error, error);
-#if HWY_MAX_BYTES >= 64
-    (void)i;
-    sums_[0] = hn::Add(sums_[0], hn::LowerHalf(Eight(), square));
-    sums_[0] = hn::Add(sums_[0], hn::UpperHalf(Eight(), square));
-#else
-    sums_[i % kSums] = hn::Add(sums_[i % kSums], square);
-#endif
+    sums_.Add(Floats(), i * kLanes, hn::Mul(error, error));
     worst_ = hn::Max(worst_, hn::Abs(error));
   }
 
   HWY_INLINE void FlushTo(BlockError& total) {
-    HWY_ALIGN float lanes[8];
-    for (size_t i = 0; i < kSums; ++i) {
-      hn::Store(sums_[i], Eight(), lanes + i * hn::MaxLanes(Eight()));
-      sums_[i] = hn::Zero(Eight());
-    }
+    float lanes[8];
+    sums_.StoreTo(lanes);
+    sums_.Clear();
     double sum = 0;
     for (const float lane : lanes) sum += lane;
     total.sum_squares += sum;
@@ -53,7 +39,7 @@ class Errors {
   HWY_INLINE double worst() const { return hn::GetLane(hn::MaxOfLanes(Floats(), worst_)); }
 
  private:
-  hn::VFromD<Eight> sums_[kSums];
+  EightSums sums_;
   V worst_;
 };
 

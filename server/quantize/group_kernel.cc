@@ -10,6 +10,7 @@
 // foreach_target.h comes first.
 #include "hwy/highway.h"
 #include "quantize/code_rounding-inl.h"
+#include "quantize/eight_sums-inl.h"
 #include "tensor/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -103,60 +104,53 @@ void EncodeShortRun(const typename Load::Raw* from, int64_t count, Grid grid, ui
 #else
 
 // Stores one vector of codes.
-template <class Code, class U>
-HWY_INLINE void StoreCodes(U code, uint8_t* to) {
-  const Floats d;
+template <class Code, class D>
+HWY_INLINE void StoreCodes(D d, hn::VFromD<hn::RebindToUnsigned<D>> code, uint8_t* to) {
   if constexpr (Code::kHalfByte) {
-    const hn::Repartition<uint64_t, Floats> du64;
+    const hn::Repartition<uint64_t, D> du64;
     const hn::Rebind<uint8_t, decltype(du64)> du8;
     const auto pair = hn::BitCast(du64, code);  // even element low, odd element 32 bits up
     hn::StoreU(hn::TruncateTo(du8, hn::Or(pair, hn::ShiftRight<28>(pair))), du8, to);
   } else {
-    const hn::Rebind<uint8_t, decltype(d)> du8;
+    const hn::Rebind<uint8_t, D> du8;
     hn::StoreU(hn::TruncateTo(du8, code), du8, to);
   }
+  (void)d;
 }
 
-// One vector: codes into `codes`, errors into `squares` and `worst`.
-template <class Load, class Code, class V>
-HWY_INLINE void EncodeVector(const typename Load::Raw* from, V scale, V zero, uint8_t* codes,
-                             V& squares, V& worst) {
-  const Floats d;
-  const V x = hn::Add(hn::Div(Load()(d, from), scale), zero);
-  hn::VFromD<hn::RebindToUnsigned<Floats>> code;
-  const V error = hn::Sub(x, Code::Round(d, x, code));
-  squares = hn::Add(squares, hn::Mul(error, error));
-  worst = hn::Max(worst, hn::Abs(error));
-  StoreCodes<Code>(code, codes);
+// Whole vectors from element `i` on: codes into `codes`, errors into `squares` and `total`.
+template <class Load, class Code, class D>
+HWY_INLINE void EncodeVectors(D d, const typename Load::Raw* from, int64_t count, Grid grid,
+                              uint8_t* codes, int64_t& i, EightSums& squares, CodeError& total) {
+  constexpr int64_t kPerByte = Code::kHalfByte ? 2 : 1;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto scale = hn::Set(d, grid.scale);
+  const auto zero = hn::Set(d, grid.zero);
+  auto worst = hn::Zero(d);
+  for (; i + lanes <= count; i += lanes) {
+    const auto x = hn::Add(hn::Div(Load()(d, from + i), scale), zero);
+    hn::VFromD<hn::RebindToUnsigned<D>> code;
+    const auto error = hn::Sub(x, Code::Round(d, x, code));
+    squares.Add(d, static_cast<size_t>(i), hn::Mul(error, error));
+    worst = hn::Max(worst, hn::Abs(error));
+    StoreCodes<Code>(d, code, codes + i / kPerByte);
+  }
+  const double largest = hn::GetLane(hn::MaxOfLanes(d, worst));
+  total.max_abs = largest > total.max_abs ? largest : total.max_abs;
 }
 
 // At most kErrorRun elements.
 template <class Load, class Code>
 void EncodeShortRun(const typename Load::Raw* from, int64_t count, Grid grid, uint8_t* codes,
                     CodeError& total) {
-  const Floats d;
-  constexpr int64_t kPerByte = Code::kHalfByte ? 2 : 1;
-  const size_t lanes = hn::Lanes(d);
-  const auto scale = hn::Set(d, grid.scale);
-  const auto zero = hn::Set(d, grid.zero);
-  auto squares_low = hn::Zero(d);
-  auto squares_high = hn::Zero(d);
-  auto worst = hn::Zero(d);
-  for (int64_t i = 0; i < count; i += kWidth) {
-    EncodeVector<Load, Code>(from + i, scale, zero, codes + i / kPerByte, squares_low, worst);
-    if (lanes < kWidth) {
-      const int64_t next = i + static_cast<int64_t>(lanes);
-      EncodeVector<Load, Code>(from + next, scale, zero, codes + next / kPerByte, squares_high,
-                               worst);
-    }
-  }
-  HWY_ALIGN float sums[kWidth];
-  hn::Store(squares_low, d, sums);
-  if (lanes < kWidth) hn::Store(squares_high, d, sums + lanes);
+  const hn::CappedTag<float, 2 * kWidth> wide;
+  EightSums squares;
+  int64_t i = 0;
+  EncodeVectors<Load, Code>(wide, from, count, grid, codes, i, squares, total);
+  if (i < count) EncodeVectors<Load, Code>(Floats(), from, count, grid, codes, i, squares, total);
+  float sums[kWidth];
+  squares.StoreTo(sums);
   total.sum_squares += SumOf(sums);
-  HWY_ALIGN float largest[kWidth] = {};
-  hn::Store(worst, d, largest);
-  for (const float lane : largest) total.max_abs = lane > total.max_abs ? lane : total.max_abs;
 }
 
 #endif  // HWY_TARGET == HWY_SCALAR
