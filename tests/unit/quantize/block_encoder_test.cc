@@ -128,6 +128,61 @@ INSTANTIATE_TEST_SUITE_P(Types, BlockEncoderOracle,
                          ::testing::Values("BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"),
                          [](const auto& info) { return std::string(info.param); });
 
+// What a plain loop makes of 32 values: ggml's quantize_row_q4_0_ref, ..q4_1_ref and ..q8_0_ref.
+std::vector<uint8_t> PlainLoop(std::string_view type, const float* x) {
+  const auto half = [](float value) { return ClampedHalf(value); };
+  float low = x[0], high = x[0], largest = 0;
+  for (int i = 0; i < 32; ++i) {
+    low = std::min(low, x[i]);
+    high = std::max(high, x[i]);
+    if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
+  }
+  const float step = type == "Q4_0"   ? largest / -8
+                     : type == "Q4_1" ? (high - low) / 15
+                                      : std::fabs(largest) / 127;
+  const float exact = step == 0 ? 0 : 1 / step;
+  const float inverse = std::isfinite(exact) ? exact : 0;
+  std::vector<uint8_t> block = {static_cast<uint8_t>(half(step)),
+                                static_cast<uint8_t>(half(step) >> 8)};
+  if (type == "Q4_1") {
+    block.push_back(static_cast<uint8_t>(half(low)));
+    block.push_back(static_cast<uint8_t>(half(low) >> 8));
+  }
+  const auto code = [&](float value) {
+    if (type == "Q8_0") return static_cast<int>(std::round(value * inverse));
+    const float place = type == "Q4_0" ? value * inverse + 8.5F : (value - low) * inverse + 0.5F;
+    return std::min(15, static_cast<int>(place));
+  };
+  for (int i = 0; i < (type == "Q8_0" ? 32 : 16); ++i) {
+    const int first = code(x[i]);
+    block.push_back(static_cast<uint8_t>(type == "Q8_0" ? first : first | code(x[i + 16]) << 4));
+  }
+  return block;
+}
+
+// Scales of every size that F16 has, and beyond; the last blocks fill no vector.
+TEST(BlockEncoder, RoundsEveryScaleAsAPlainLoopDoes) {
+  constexpr int kBlocks = 16 * 67 + 5;
+  std::mt19937 random(31);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(kBlocks * 32);
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = std::ldexp(normal(random), static_cast<int>(i / 32 % 60) - 36);
+  }
+  for (const char* type : {"Q4_0", "Q4_1", "Q8_0"}) {
+    std::vector<uint8_t> expected;
+    for (size_t at = 0; at < values.size(); at += 32) {
+      const std::vector<uint8_t> block = PlainLoop(type, values.data() + at);
+      expected.insert(expected.end(), block.begin(), block.end());
+    }
+    OnEveryTarget([&](int64_t) {
+      const Encoded ours = Encode(type, values, static_cast<int64_t>(values.size()));
+      ASSERT_EQ(ours.blocks.size(), expected.size());
+      EXPECT_EQ(std::memcmp(ours.blocks.data(), expected.data(), expected.size()), 0) << type;
+    });
+  }
+}
+
 class EveryBlockType : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(EveryBlockType, GivesTheSameBytesOnEveryInstructionSet) {
