@@ -35,22 +35,29 @@ void PackQ4_K(const AffineSuperBlock& block, uint8_t* out) {
 
 void PackQ5_K(const AffineSuperBlock& block, uint8_t* out) {
   PackScales(block, out);
-  std::fill_n(out + 16, 32, uint8_t{0});
-  for (int i = 0; i < 256; ++i) {
-    out[16 + i % 32] = Byte(out[16 + i % 32] | (block.codes[i] >> 4 & 1) << i / 32);
+  for (int i = 0; i < 32; ++i) {
+    int fifths = 0;
+    for (int group = 0; group < 8; ++group) {
+      fifths |= (block.codes[32 * group + i] >> 4 & 1) << group;
+    }
+    out[16 + i] = Byte(fifths);
   }
   PackGroupNibbles(block.codes, out + 48);
 }
 
+// Each half of the block has 64 bytes of low nibbles and 32 with two bits of four elements.
 void PackQ6_K(const SignedSuperBlock& block, uint8_t* out) {
-  std::fill_n(out, 192, uint8_t{0});
-  for (int i = 0; i < 256; ++i) {
-    uint8_t& low = out[i / 128 * 64 + i % 64];
-    uint8_t& high = out[128 + i / 128 * 32 + i % 32];
-    low = Byte(low | (block.codes[i] & 15) << i / 64 % 2 * 4);
-    high = Byte(high | block.codes[i] >> 4 << i / 32 % 4 * 2);
+  for (int half = 0; half < 2; ++half) {
+    const uint8_t* codes = block.codes + 128 * half;
+    uint8_t* low = out + 64 * half;
+    uint8_t* high = out + 128 + 32 * half;
+    for (int i = 0; i < 64; ++i) low[i] = Byte((codes[i] & 15) | (codes[i + 64] & 15) << 4);
+    for (int i = 0; i < 32; ++i) {
+      high[i] = Byte(codes[i] >> 4 | codes[i + 32] >> 4 << 2 | codes[i + 64] >> 4 << 4 |
+                     codes[i + 96] >> 4 << 6);
+    }
   }
-  for (int i = 0; i < 16; ++i) out[192 + i] = static_cast<uint8_t>(block.scales[i]);
+  std::copy_n(block.scales, 16, reinterpret_cast<int8_t*>(out + 192));
   PackHalf(block.scale, out + 208);
 }
 

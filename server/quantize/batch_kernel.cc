@@ -5,7 +5,7 @@
 #include "hwy/foreach_target.h"
 // foreach_target.h comes first.
 #include "hwy/highway.h"
-#include "quantize/least_squares-inl.h"
+#include "quantize/group_fit-inl.h"
 #include "quantize/turn-inl.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -2,15 +2,19 @@
 // (Google Highway).
 //
 // As no sum crosses lanes, every instruction set gives the same bytes.  How scales and
-// offsets are searched for stands in least_squares-inl.h.
+// offsets are searched for stands in group_fit-inl.h.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace linchpin {
 
 inline constexpr int kBatch = 16;          // groups
 inline constexpr int64_t kMaxLength = 32;  // of each
+
+// Of values, weights and codes, for speed: no vector then lies in two lines of the cache.
+inline constexpr size_t kBatchAlignment = 64;
 
 // Element i of group g stands at [kBatch i + g]; finite, weights not negative.
 struct Batch {

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <optional>
 #include <vector>
 
 #include "format/gguf_pack.h"
 #include "quantize/block_kernel.h"
 #include "quantize/block_search.h"
+#include "quantize/narrow_kernel.h"
 #include "quantize/super_block.h"
 #include "tensor/float16.h"
 
@@ -42,8 +44,8 @@ void DefaultWeights(const float* values, bool squares, float* weights) {
 
 // The super blocks of a row, as many at a time as `encode` takes together.
 template <typename Block, int kTogether, typename Encode>
-BlockError SearchSuper(const Run& run, bool squares, int64_t bytes, Encode encode,
-                       void (*pack)(const Block&, uint8_t*)) {
+BlockError SearchRow(const Run& run, bool squares, int64_t bytes, Encode encode,
+                     void (*pack)(const Block&, uint8_t*)) {
   std::array<float, kTogether * kSuperBlock> weights;
   std::array<Block, kTogether> blocks;
   BlockError total;
@@ -67,41 +69,27 @@ BlockError SearchAffine(const Run& run) {
                          BlockError& total) {
     EncodeSuperBlocks(x, w, bits, count, blocks, total);
   };
-  return SearchSuper<AffineSuperBlock, kAffineTogether>(run, false, bits == 4 ? 144 : 176, encode,
-                                                        bits == 4 ? &PackQ4_K : &PackQ5_K);
+  return SearchRow<AffineSuperBlock, kAffineTogether>(run, false, bits == 4 ? 144 : 176, encode,
+                                                      bits == 4 ? &PackQ4_K : &PackQ5_K);
 }
 
 BlockError SearchSigned(const Run& run) {
   const auto encode = [](const float* x, const float* w, int /*count*/, SignedSuperBlock* block,
                          BlockError& total) { EncodeSuperBlock(x, w, *block, total); };
-  return SearchSuper<SignedSuperBlock, 1>(run, true, 210, encode, &PackQ6_K);
-}
-
-template <DType dtype>
-BlockError Narrow(const Run& run) {
-  BlockError total;
-  for (int64_t i = 0; i < run.count; ++i) {
-    const float bound = dtype == DType::kF16 ? 65504.0F : 0x1.fep127F;
-    const float value =
-        dtype == DType::kF32 ? run.values[i] : std::clamp(run.values[i], -bound, bound);
-    StoreAs(dtype, value, reinterpret_cast<std::byte*>(run.out) + i * SizeOf(dtype));
-    const double error = std::fabs(run.values[i] - RoundTo(dtype, value));
-    total.Add({error, error * error});
-  }
-  return total;
+  return SearchRow<SignedSuperBlock, 1>(run, true, 210, encode, &PackQ6_K);
 }
 
 struct Encoder {
   std::string_view type;
   std::optional<BlockRounding> rounding;       // without importance
   bool weighed = false;                        // and with it there is a search
-  BlockError (*encode)(const Run&) = nullptr;  // if there is no rounding
+  BlockError (*search)(const Run&) = nullptr;  // of a type without a rounding
 };
 
 constexpr auto kEncoders = std::to_array<Encoder>({
-    {"F32", std::nullopt, false, &Narrow<DType::kF32>},
-    {"F16", std::nullopt, false, &Narrow<DType::kF16>},
-    {"BF16", std::nullopt, false, &Narrow<DType::kBF16>},
+    {"F32"},
+    {"F16"},
+    {"BF16"},
     {"Q8_0", BlockRounding::kQ8_0},
     {"Q4_0", BlockRounding::kQ4_0, true},
     {"Q4_1", BlockRounding::kQ4_1, true},
@@ -151,21 +139,35 @@ BlockError SearchSmall(const BlockRequest& request, BlockRounding type) {
   });
 }
 
-BlockError EncodeRows(const BlockRequest& request, const Encoder& encoder) {
-  const std::vector<float> importance = encoder.weighed && !request.importance.empty()
-                                            ? Normalized(request.importance)
-                                            : std::vector<float>();
+BlockError SearchSuper(const BlockRequest& request, const Encoder& encoder) {
+  const std::vector<float> importance =
+      request.importance.empty() ? std::vector<float>() : Normalized(request.importance);
   std::vector<float> values(static_cast<size_t>(request.columns));
   return ForEachRow(request, [&](const std::byte* row, uint8_t* out) {
     WidenToFloat(request.dtype, row, request.columns, values.data());
-    return encoder.encode(
+    return encoder.search(
         {values.data(), importance.empty() ? nullptr : importance.data(), request.columns, out});
   });
 }
 
+// Types that are no blocks.
+BlockError StorePlain(const BlockRequest& request, DType dtype) {
+  std::vector<float> values(dtype == DType::kF32 ? static_cast<size_t>(request.columns) : 0);
+  return ForEachRow(request, [&](const std::byte* row, uint8_t* out) {
+    if (dtype != DType::kF32) {
+      return NarrowElements(request.dtype, dtype, row, request.columns,
+                            reinterpret_cast<std::byte*>(out));
+    }
+    WidenToFloat(request.dtype, row, request.columns, values.data());
+    std::memcpy(out, values.data(), values.size() * sizeof(float));
+    return BlockError();
+  });
+}
+
 BlockError EncodeFinite(const BlockRequest& request) {
+  if (request.type->dtype) return StorePlain(request, *request.type->dtype);
   const Encoder& encoder = *FindEncoder(*request.type);
-  if (!encoder.rounding) return EncodeRows(request, encoder);
+  if (!encoder.rounding) return SearchSuper(request, encoder);
   if (encoder.weighed && !request.importance.empty()) {
     return SearchSmall(request, *encoder.rounding);
   }

@@ -12,8 +12,8 @@
 #include "hwy/foreach_target.h"
 // foreach_target.h comes first.
 #include "hwy/highway.h"
+#include "quantize/group_fit-inl.h"
 #include "quantize/half-inl.h"
-#include "quantize/least_squares-inl.h"
 #include "quantize/turn-inl.h"
 #include "tensor/widen-inl.h"
 

@@ -1,7 +1,7 @@
 // Encodes rows in GGUF's Q4_0, Q4_1, Q5_0 and Q5_1 with the scales and offsets that lose
 // the least, sixteen blocks at once; compiled once per instruction set (Google Highway).
 //
-// Every instruction set gives the same bytes and the same sums (least_squares-inl.h).
+// Every instruction set gives the same bytes and the same sums (group_fit-inl.h).
 #pragma once
 
 #include <cstddef>

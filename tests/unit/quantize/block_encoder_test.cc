@@ -329,6 +329,27 @@ TEST(BlockEncoder, RowsOfOneBlockOfThirtyTwo) {
   }
 }
 
+TEST(BlockEncoder, PlainTypesTakeAnyNumberOfElements) {
+  std::mt19937 random(17);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(3 * 71);
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = std::ldexp(normal(random), static_cast<int>(i % 50) - 34);
+  }
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    const float bound = dtype == DType::kF16 ? 65504.0F : 0x1.fep127F;
+    std::vector<std::byte> expected(values.size() * 2);
+    for (size_t i = 0; i < values.size(); ++i) {
+      StoreAs(dtype, std::clamp(values[i], -bound, bound), expected.data() + 2 * i);
+    }
+    OnEveryTarget([&](int64_t) {
+      for (const int64_t columns : {int64_t{1}, int64_t{3}, int64_t{71}, int64_t{213}}) {
+        EXPECT_EQ(Encode(NameOf(dtype), values, columns).blocks, expected) << columns;
+      }
+    });
+  }
+}
+
 TEST(BlockEncoder, OnlyTypesThatHaveAnEncoder) {
   for (const char* name : kAll) EXPECT_TRUE(CanEncode(Type(name))) << name;
   for (const char* name : {"Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "I32", "F64", "Q8_1"}) {
