@@ -106,19 +106,6 @@ const Encoder* FindEncoder(const GgufBlockType& type) {
   return found == kEncoders.end() ? nullptr : found;
 }
 
-// Relative to its mean; channels that were hardly used still count a little.
-std::vector<float> Normalized(absl::Span<const float> importance) {
-  constexpr double kFloor = 1e-4;
-  double sum = 0;
-  for (const float value : importance) sum += value;
-  const double mean = sum / static_cast<double>(importance.size());
-  std::vector<float> normalized(importance.size(), 1.0F);
-  if (!(mean > 0) || !std::isfinite(mean)) return normalized;
-  std::transform(importance.begin(), importance.end(), normalized.begin(),
-                 [&](float value) { return static_cast<float>(std::max(value / mean, kFloor)); });
-  return normalized;
-}
-
 // Calls `encode` with each row and where its blocks go.
 template <typename Encode>
 BlockError ForEachRow(const BlockRequest& request, const Encode& encode) {
@@ -133,20 +120,18 @@ BlockError ForEachRow(const BlockRequest& request, const Encode& encode) {
 }
 
 BlockError SearchSmall(const BlockRequest& request, BlockRounding type) {
-  const auto importance = TurnImportance(Normalized(request.importance));
+  const auto importance = TurnImportance({request.importance.begin(), request.importance.end()});
   return ForEachRow(request, [&](const std::byte* row, uint8_t* out) {
     return SearchBlocks(type, request.dtype, row, request.columns, importance.get(), out);
   });
 }
 
 BlockError SearchSuper(const BlockRequest& request, const Encoder& encoder) {
-  const std::vector<float> importance =
-      request.importance.empty() ? std::vector<float>() : Normalized(request.importance);
   std::vector<float> values(static_cast<size_t>(request.columns));
   return ForEachRow(request, [&](const std::byte* row, uint8_t* out) {
     WidenToFloat(request.dtype, row, request.columns, values.data());
-    return encoder.search(
-        {values.data(), importance.empty() ? nullptr : importance.data(), request.columns, out});
+    const float* importance = request.importance.empty() ? nullptr : request.importance.data();
+    return encoder.search({values.data(), importance, request.columns, out});
   });
 }
 
@@ -178,6 +163,18 @@ BlockError EncodeFinite(const BlockRequest& request) {
 }  // namespace
 
 bool CanEncode(const GgufBlockType& type) { return FindEncoder(type) != nullptr; }
+
+std::vector<float> NormalizedImportance(absl::Span<const float> importance) {
+  constexpr double kFloor = 1e-4;  // channels that were hardly used still count a little
+  double sum = 0;
+  for (const float value : importance) sum += value;
+  const double mean = sum / static_cast<double>(importance.size());
+  std::vector<float> normalized(importance.size(), 1.0F);
+  if (!(mean > 0) || !std::isfinite(mean)) return normalized;
+  std::transform(importance.begin(), importance.end(), normalized.begin(),
+                 [&](float value) { return static_cast<float>(std::max(value / mean, kFloor)); });
+  return normalized;
+}
 
 EncodeError EncodeBlocks(const BlockRequest& request) {
   EncodeError total;

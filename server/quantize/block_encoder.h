@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "format/gguf_blocks.h"
@@ -21,7 +22,7 @@ struct BlockRequest {
   DType dtype = DType::kF32;            // of the weights: F32, F16 or BF16
   int64_t rows = 0;                     // in this slab
   int64_t columns = 0;                  // whole blocks
-  // How much an error counts, one number >= 0 per column; empty: see above.
+  // NormalizedImportance, one number per column; empty: see above.
   absl::Span<const float> importance;
   const std::byte* weights = nullptr;  // rows x columns, aligned to the dtype
   std::byte* blocks = nullptr;
@@ -29,6 +30,10 @@ struct BlockRequest {
 
 // F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K.
 bool CanEncode(const GgufBlockType& type);
+
+// How much an error counts in each column, not negative, made relative to the mean; ones
+// where nothing counts.
+std::vector<float> NormalizedImportance(absl::Span<const float> importance);
 
 // Encodes one slab; nothing is written where a weight is not finite.  A weight
 // or a scale beyond the range of a 16-bit type becomes its largest finite

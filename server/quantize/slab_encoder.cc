@@ -112,7 +112,7 @@ std::vector<float> BlockImportance(const PlanRow& row, const Importance* importa
   if (row.quantized && row.scale == ScaleRule::kMse) {
     return std::vector<float>(static_cast<size_t>(row.source.info.shape[1]), 1.0F);
   }
-  return ImportanceOf(row, importance);
+  return NormalizedImportance(ImportanceOf(row, importance));
 }
 
 std::vector<PinnedElement> ElementsIn(const std::vector<PinnedWeight>& weights, int64_t first,

@@ -52,7 +52,7 @@ std::vector<float> ImportanceOf(const PlanRow& row, const Importance* importance
 
 // The rule by which a group's scale comes about, given what is known.
 ScaleRule RuleOf(const PlanRow& row, absl::Span<const float> importance);
-// ImportanceOf for the blocks of GGUF's types; ones for kMse.
+// ImportanceOf for the blocks of GGUF's types, normalized as they want it; ones for kMse.
 std::vector<float> BlockImportance(const PlanRow& row, const Importance* importance);
 
 // The super weights among rows [first, first + count), counted from `first`.

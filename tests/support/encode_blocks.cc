@@ -46,7 +46,7 @@ int Encode(int argc, char** argv) {
                     .dtype = DType::kF32,
                     .rows = count / columns,
                     .columns = columns,
-                    .importance = importance,
+                    .importance = NormalizedImportance(importance),
                     .weights = reinterpret_cast<const std::byte*>(values.data()),
                     .blocks = blocks.data()});
   if (error.first_non_finite >= 0) return 1;

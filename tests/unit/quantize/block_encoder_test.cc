@@ -48,7 +48,7 @@ Encoded Encode(std::string_view name, const std::vector<float>& values, int64_t 
                                .dtype = dtype,
                                .rows = count / columns,
                                .columns = columns,
-                               .importance = importance,
+                               .importance = NormalizedImportance(importance),
                                .weights = stored.data(),
                                .blocks = result.blocks.data()});
   return result;
