@@ -21,7 +21,8 @@ constexpr uint64_t kLargestDocument = uint64_t{256} << 20;
 constexpr size_t kTensorsShown = 20;
 
 // A document that was read.  `detection` lies in it.
-struct Document {
+// What may throw in moving it is an assertion of the JSON library.
+struct Document {    // NOLINT(bugprone-exception-escape)
   std::string name;  // of the file, as it was given
   Json json;
 

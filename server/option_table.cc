@@ -117,8 +117,7 @@ OptionRow Choice(OptionRow row, const Texts& choices, At at) {
   return row;
 }
 
-#define AT(member) \
-  [](auto& options) -> auto& { return options.member; }
+#define AT(member) ([](auto& options) -> auto& { return options.member; })
 
 std::vector<OptionRow> NetworkRows() {
   return {

@@ -96,7 +96,7 @@ absl::Status SetFromConfig(const std::string& file, ServerOptions& options) {
     const auto row = std::find_if(rows.begin(), rows.end(), [&key = key](const OptionRow& row) {
       return row.scope == OptionScope::kEverywhere && ConfigKeyOf(row) == key;
     });
-    const std::string where = file + ": " + key;
+    const std::string where = fmt::format("{}: {}", file, key);
     if (row == rows.end()) return Invalid(where, "there is no such setting");
     ASSIGN_OR_RETURN(const Texts texts, TextsOf(*row, where, value));
     RETURN_IF_ERROR(Set(*row, where, texts, options));

@@ -24,7 +24,7 @@ bool Flag(const Json& model, const char* key) {
 // True unless the option is absent, null, 0, or an empty string.
 bool IsSet(const Json& model, const char* key) {
   const auto member = model.find(key);
-  return member != model.end() && !member->is_null() && *member != 0 && *member != "";
+  return member != model.end() && !member->is_null() && *member != 0 && *member != Json("");
 }
 
 uint64_t PairKey(int32_t left, int32_t right) {

@@ -36,7 +36,7 @@ constexpr auto kRules = std::to_array<GgufSplitRule>({
     {"stablelm2", kSplitThenByteLevel},
 });
 
-Json Member(const Json& object, const char* key, Json otherwise) {
+Json Member(const Json& object, const char* key, const Json& otherwise) {
   const auto member = object.find(key);
   return member == object.end() || member->is_null() ? otherwise : *member;
 }

@@ -22,7 +22,7 @@ absl::Status CheckModel(const Json& model) {
   }
   for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
     const Json value = MemberOf(model, key);
-    if (value.is_null() || value == 0 || value == "") continue;
+    if (value.is_null() || value == 0 || value == Json("")) continue;
     return NotForGguf(fmt::format("its model has {}", key));
   }
   return absl::OkStatus();

@@ -48,12 +48,12 @@ absl::StatusOr<std::vector<Suspect>> SuspectsOf(const Checkpoint& checkpoint, co
 // The ranks of one weight.
 absl::Status RankOne(const Checkpoint& checkpoint, const NamedMlp& mlp, const RowScores& scores,
                      SuperWeight& weight) {
-  const auto [row, column] = std::pair(weight.position.row, weight.position.column);
+  const int64_t row = weight.position.row;
   const double score = scores.rows[static_cast<size_t>(row)].squared;
   weight.weight_only_rank =
       1 + std::count_if(scores.rows.begin(), scores.rows.end(),
                         [score](const RowScores::Row& other) { return other.squared > score; });
-  const double own = scores.PartOf(column, weight.value);
+  const double own = scores.PartOf(weight.position.column, weight.value);
   weight.weight_only_column_rank = 1;
   const auto compare = [&](int64_t at, float value) {
     if (scores.PartOf(at, value) > own) ++weight.weight_only_column_rank;

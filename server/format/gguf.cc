@@ -158,9 +158,9 @@ class HeaderReader {
     }
     where_ = Within(file_, "key", key);
     const uint64_t begin = at_;
-    ASSIGN_OR_RETURN(GgufValue value, ReadValue());
+    ASSIGN_OR_RETURN(const GgufValue value, ReadValue());
     header_.pairs.push_back({key, prefix_.substr(begin, at_ - begin)});
-    if (!header_.metadata.emplace(key, std::move(value)).second) return Invalid("stands twice");
+    if (!header_.metadata.emplace(key, value).second) return Invalid("stands twice");
     return absl::OkStatus();
   }
 

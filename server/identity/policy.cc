@@ -41,7 +41,7 @@ absl::StatusOr<Grant> ReadGrant(const std::string& where, const Json& entry) {
   if (!entry.is_object()) return Refuse(where, "it is not an object");
   Grant grant;
   for (const auto& [key, value] : entry.items()) {
-    const std::string place = where + ": " + key;
+    const std::string place = fmt::format("{}: {}", where, key);
     absl::Status status = Refuse(place, "there is no such limit");
     if (key == "rpcs") status = Read(place, value, grant.rpcs);
     if (key == "sources") status = Read(place, value, grant.sources);

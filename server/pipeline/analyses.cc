@@ -27,7 +27,7 @@ constexpr WeightArm kWeightArms[] = {{"rtn", false, Preserve::kNone},
                                      {"rtn_clip_restore", true, Preserve::kRestore},
                                      {"rtn_held_out", false, Preserve::kRestore}};
 
-absl::Status OutOfBounds(std::string_view option, std::string why, std::string_view bounds) {
+absl::Status OutOfBounds(std::string_view option, std::string_view why, std::string_view bounds) {
   return Error(Reason::kOptionInvalid, option, why, fmt::format("give {}", bounds));
 }
 

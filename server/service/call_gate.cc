@@ -23,7 +23,7 @@ const std::string& OurService() {
   return prefix;
 }
 
-std::string Text(grpc::string_ref text) { return std::string(text.data(), text.size()); }
+std::string Text(const grpc::string_ref& text) { return std::string(text.data(), text.size()); }
 
 template <class Metadata>
 Presented PresentedBy(const grpc::AuthContext* context, const Metadata& metadata,

@@ -99,7 +99,8 @@ std::unique_ptr<Storage> UriStorage::UntilStopped(const std::stop_token& stop) c
   Stores stores;
   for (const auto& [scheme, store] : stores_) {
     std::shared_ptr<const Storage> stopped = store->UntilStopped(stop);
-    stores.emplace(scheme, stopped == nullptr ? store : std::move(stopped));
+    if (stopped == nullptr) stopped = store;
+    stores.emplace(scheme, std::move(stopped));
   }
   return std::unique_ptr<Storage>(new UriStorage(std::move(stores), read_, write_));
 }

@@ -20,8 +20,8 @@ absl::StatusOr<HttpRequest> HttpsStorage::RequestFor(std::string_view path) cons
 }
 
 absl::StatusOr<std::unique_ptr<ReadableFile>> HttpsStorage::Open(std::string_view path) const {
-  ASSIGN_OR_RETURN(HttpRequest request, RequestFor(path));
-  return RemoteFile::Open(client_, std::move(request), cache_);
+  ASSIGN_OR_RETURN(const HttpRequest request, RequestFor(path));
+  return RemoteFile::Open(client_, request, cache_);
 }
 
 absl::StatusOr<std::vector<FileEntry>> HttpsStorage::List(std::string_view directory) const {

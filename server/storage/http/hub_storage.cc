@@ -49,7 +49,7 @@ absl::Status AddFile(const std::string& what, const Json& sibling, std::vector<F
 
 }  // namespace
 
-HttpRequest HubStorage::RequestFor(const Place& place, std::string url_path) const {
+HttpRequest HubStorage::RequestFor(const Place& place, std::string_view url_path) const {
   HttpRequest request{.url = options_.endpoint, .what = place.uri.Text(), .store = "hf"};
   request.url.path += url_path;
   request.any_address = options_.named;
@@ -116,10 +116,10 @@ absl::StatusOr<std::unique_ptr<ReadableFile>> HubStorage::Open(std::string_view 
   ASSIGN_OR_RETURN(const bool is_directory, IsDirectory(path));
   if (is_directory) return Error(Reason::kPathNotAllowed, path, "a directory, not a file");
   ASSIGN_OR_RETURN(const Place place, Find(path));
-  HttpRequest request =
+  const HttpRequest request =
       RequestFor(place, fmt::format("/{}/resolve/{}/{}", place.model, place.snapshot->commit,
                                     PercentEncode(place.file, true)));
-  return RemoteFile::Open(client_, std::move(request), cache_);
+  return RemoteFile::Open(client_, request, cache_);
 }
 
 absl::StatusOr<std::vector<FileEntry>> HubStorage::List(std::string_view directory) const {

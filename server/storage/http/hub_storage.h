@@ -54,7 +54,7 @@ class HubStorage : public Storage {
   };
   absl::StatusOr<Place> Find(std::string_view path) const;
   absl::StatusOr<std::shared_ptr<const Snapshot>> Resolve(const Place& place) const;
-  HttpRequest RequestFor(const Place& place, std::string url_path) const;
+  HttpRequest RequestFor(const Place& place, std::string_view url_path) const;
 
   HttpClient client_;
   HubOptions options_;

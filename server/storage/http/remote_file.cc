@@ -89,8 +89,8 @@ absl::StatusOr<FileVersion> RemoteFile::Probe(const HttpClient& client,
   return VersionOf(*response, range->size);
 }
 
-absl::StatusOr<std::unique_ptr<ReadableFile>> RemoteFile::Open(HttpClient client,
-                                                               HttpRequest request,
+absl::StatusOr<std::unique_ptr<ReadableFile>> RemoteFile::Open(const HttpClient& client,
+                                                               const HttpRequest& request,
                                                                std::shared_ptr<BlockCache> cache) {
   ASSIGN_OR_RETURN(FileVersion version, Probe(client, request));
   const auto ask = [client, request] { return Probe(client, request); };

@@ -31,7 +31,8 @@ class RemoteFile : public ReadableFile {
   static absl::StatusOr<FileVersion> Probe(const HttpClient& client, const HttpRequest& request);
 
   // The file as Probe finds it.
-  static absl::StatusOr<std::unique_ptr<ReadableFile>> Open(HttpClient client, HttpRequest request,
+  static absl::StatusOr<std::unique_ptr<ReadableFile>> Open(const HttpClient& client,
+                                                            const HttpRequest& request,
                                                             std::shared_ptr<BlockCache> cache);
 
   // How its version is asked for again.
