@@ -69,8 +69,8 @@ std::string Rules(const Axis& axis, bool logarithmic) {
   const double step = logarithmic ? std::max(1.0, std::ceil((axis.high - axis.low) / 8))
                                   : NiceStep(axis.high - axis.low);
   std::string rules;
-  for (double at = axis.low; at <= axis.high + step / 1000; at += step) {
-    rules += Rule(axis, at, logarithmic);
+  for (int i = 0; axis.low + i * step <= axis.high + step / 1000; ++i) {
+    rules += Rule(axis, axis.low + i * step, logarithmic);
   }
   return rules;
 }
