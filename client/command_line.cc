@@ -80,6 +80,9 @@ void AddQuantization(CLI::App* command, QuantizationChoices& choices) {
   choice("--group-size", choices.group_size, "Elements per scale",
          {"auto", "32", "64", "128", "channel"});
   command->add_flag("--asymmetric", choices.asymmetric, "Codes around a zero point per group");
+  command->add_flag("--equalize", choices.equalize,
+                    "Scale channels between norms and the layers that read them by powers of two, "
+                    "which cancel: the channels that matter are rounded finer");
   command->add_option("--scale", choices.scale, "Where a group's scale comes from")
       ->check(CLI::IsMember(ScaleRuleNames()))
       ->default_str("importance, or signed where detection is off");

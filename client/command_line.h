@@ -51,6 +51,7 @@ struct QuantizationChoices {
   std::string format = "compressed-tensors";
   std::string group_size = "auto";
   bool asymmetric = false;
+  bool equalize = false;
   std::string scale;  // empty: the server's default
   std::string preserve = "tensor";
   std::string gguf_donor;

@@ -162,6 +162,7 @@ grpc::Status MakeQuantizationOptions(const QuantizationChoices& choices,
     options.set_group_size(std::stoi(choices.group_size));  // one of the listed numbers
   }
   options.set_asymmetric(choices.asymmetric);
+  options.set_equalize(choices.equalize);
   options.set_skip_source_digest(choices.source_digest == "off");
   options.set_scale(ScaleRuleNamed(choices.scale));
   options.set_preserve(PreserveNamed(choices.preserve));

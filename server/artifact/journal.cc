@@ -62,6 +62,7 @@ std::string TextOf(const PlanRow& row) {
                                  row.quantized, NameOf(row.scheme), row.group_size, row.asymmetric,
                                  NameOf(row.scale), NameOf(row.scale_dtype), NameOf(row.dtype),
                                  row.kept_because, TextOf(row.pinned), TextOf(row.held_out));
+  if (row.equalized != Equalized::kNo) text += "equalized|";
   if (row.gguf)
     text += fmt::format("{} {} {}|", row.gguf->type->name, row.gguf->heads, row.gguf->added);
   for (const TensorInfo& output : row.outputs) {

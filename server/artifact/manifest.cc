@@ -38,6 +38,7 @@ Json ToJson(const QuantizeOptions& options) {
                {"include", options.include}};
   if (options.scheme == Scheme::kBlocks) json["blocks"] = ToJson(options.blocks);
   if (options.scheme == Scheme::kPruned) json["sparsity"] = options.sparsity;
+  if (options.equalize) json["equalize"] = true;
   if (options.embeddings != 0) json["embeddings"] = options.embeddings;
   if (options.lm_head != 0) json["lm_head"] = options.lm_head;
   return json;
@@ -66,6 +67,7 @@ Json ToJson(const TensorRecord& tensor, const PlanRow& row) {
                {"bytes_in", tensor.bytes_in},   {"bytes_out", tensor.bytes_out},
                {"max_error", tensor.max_error}, {"rms_error", tensor.rms_error},
                {"outputs", Json::array()},      {"sha256", tensor.sha256}};
+  if (row.equalized != Equalized::kNo) json["equalized"] = true;
   for (const TensorInfo& output : row.outputs) json["outputs"].push_back(output.name);
   if (row.quantized) {
     json["scheme"] = std::string(NameOf(row.scheme));

@@ -105,8 +105,9 @@ absl::StatusOr<TensorClaim> ReadTensor(const Field& field) {
   ASSIGN_OR_RETURN(const Field action, field.Get("action"));
   ASSIGN_OR_RETURN(const std::string action_name, action.Text());
   claim.quantized = action_name == "quantized";
-  if (!claim.quantized && action_name != "preserved" && action_name != "copied") {
-    return action.Wrong("not one of quantized, preserved, copied");
+  if (!claim.quantized && action_name != "preserved" && action_name != "copied" &&
+      action_name != "equalized") {
+    return action.Wrong("not one of quantized, preserved, copied, equalized");
   }
   ASSIGN_OR_RETURN(const Field outputs, field.Get("outputs"));
   ASSIGN_OR_RETURN(const std::vector<Field> items, outputs.Items());

@@ -9,6 +9,7 @@
 #include "checkpoint/gguf_template.h"
 #include "fmt/format.h"
 #include "quantize/classification.h"
+#include "quantize/equalization.h"
 #include "quantize/slab_encoder.h"
 #include "tensor/float16.h"
 
@@ -36,7 +37,7 @@ absl::Status NotFinite(const Checkpoint& checkpoint, const StoredTensor& tensor,
       "repair the checkpoint, or keep the tensor as it is with --ignore");
 }
 
-// Writes a kept tensor that is not stored in the output's dtype.
+// Writes a kept tensor that is not stored in the output's dtype, or is scaled.
 class Narrowing : public SlabEncoder {
  public:
   explicit Narrowing(const PlanRow& row) : row_(row) {}
@@ -45,11 +46,11 @@ class Narrowing : public SlabEncoder {
                      std::vector<std::vector<std::byte>>& bytes) const override {
     const int64_t elements = count * ColumnsOf(row_.source.info);
     EncodeError error;
-    error.first_non_finite = FirstNonFinite(DType::kF32, weights, elements);
+    error.first_non_finite = FirstNonFinite(row_.read_dtype(), weights, elements);
     bytes.resize(1);
     bytes[0].resize(static_cast<size_t>(elements * SizeOf(row_.dtype)));
     std::vector<float> values(static_cast<size_t>(elements));
-    WidenToFloat(DType::kF32, weights, elements, values.data());
+    WidenToFloat(row_.read_dtype(), weights, elements, values.data());
     NarrowFromFloat(row_.dtype, values.data(), elements, bytes[0].data());
     return error;
   }
@@ -65,10 +66,11 @@ class Narrowing : public SlabEncoder {
 class Encoding {
  public:
   Encoding(const Checkpoint& checkpoint, const PlanRow& row, const std::vector<TensorSlot>& slots,
-           std::unique_ptr<SlabEncoder> encoder)
+           std::unique_ptr<SlabEncoder> encoder, const Importance* importance)
       : checkpoint_(checkpoint),
         row_(row),
         slots_(slots),
+        factors_(FactorsOf(row, importance)),
         encoder_(std::move(encoder)),
         beside_(encoder_->Constants()) {
     for (const std::vector<std::byte>& bytes : beside_) constant_.push_back(!bytes.empty());
@@ -120,6 +122,7 @@ class Encoding {
       RETURN_IF_ERROR(context.Check());
       const int64_t count = std::min(slab, Rows() - first);
       RETURN_IF_ERROR(ReadSlab(first, count));
+      if (!factors_.empty()) ScaleColumns(row_.read_dtype(), factors_, count, weights_.data());
       RETURN_IF_ERROR(visit(first, count));
     }
     return absl::OkStatus();
@@ -192,6 +195,7 @@ class Encoding {
   const Checkpoint& checkpoint_;
   const PlanRow& row_;
   const std::vector<TensorSlot>& slots_;
+  const std::vector<float> factors_;  // of the columns; empty: none
   const std::unique_ptr<SlabEncoder> encoder_;
   std::vector<std::byte> weights_;
   std::vector<std::vector<std::byte>> bytes_;   // of a block, by output
@@ -208,12 +212,13 @@ std::unique_ptr<SlabEncoder> EncoderOf(const QuantizeOptions& options, const Pla
   const StoredTensor& source = row.source;
   if (row.quantized) return MakeEncoder(options, row, importance);
   if (!row.gguf) {
-    if (!source.encoding && !source.scales) return nullptr;
+    if (!source.encoding && !source.scales && row.equalized == Equalized::kNo) return nullptr;
     return std::make_unique<Narrowing>(row);
   }
   const bool same_type = source.encoding ? source.encoding->type == row.gguf->type
                                          : source.info.dtype == row.gguf->type->dtype;
-  if (same_type && row.gguf->heads == 0 && row.gguf->added == 0) return nullptr;
+  const bool as_stored = row.gguf->heads == 0 && row.gguf->added == 0;
+  if (same_type && as_stored && row.equalized == Equalized::kNo) return nullptr;
   return MakeEncoder(options, row, importance);
 }
 
@@ -254,6 +259,7 @@ absl::Status CopyTensor(const Checkpoint& checkpoint, const QuantizeOptions& opt
 
 TensorAction ActionOf(const PlanRow& row) {
   if (row.quantized) return TensorAction::kQuantized;
+  if (row.equalized != Equalized::kNo) return TensorAction::kEqualized;
   return row.kept_because == "super weight" ? TensorAction::kPreserved : TensorAction::kCopied;
 }
 
@@ -290,7 +296,7 @@ absl::StatusOr<TensorRecord> WriteTensor(const Checkpoint& checkpoint,
                                          const RunContext& context, ProgressMeter& meter) {
   TensorRecord record = BeginRecord(row);
   if (auto encoder = EncoderOf(options, row, importance)) {
-    Encoding encoding(checkpoint, row, slots, std::move(encoder));
+    Encoding encoding(checkpoint, row, slots, std::move(encoder), importance);
     RETURN_IF_ERROR(encoding.Run(context, meter));
     encoding.Fill(record);
   } else {

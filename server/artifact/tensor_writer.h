@@ -17,7 +17,7 @@ namespace linchpin {
 // What the output holds in place of one source tensor.
 struct TensorRecord {
   std::string name;    // of the source tensor
-  std::string action;  // "quantized" | "preserved" | "copied"
+  std::string action;  // "quantized" | "preserved" | "copied" | "equalized"
   uint64_t bytes_in = 0;
   uint64_t bytes_out = 0;
   double max_error = 0;

@@ -9,7 +9,8 @@ std::string_view StageName(Stage stage) {
 }
 
 std::string_view TensorActionName(TensorAction action) {
-  constexpr std::string_view kNames[kTensorActionCount] = {"quantized", "preserved", "copied"};
+  constexpr std::string_view kNames[kTensorActionCount] = {"quantized", "preserved", "copied",
+                                                           "equalized"};
   return kNames[static_cast<int>(action)];
 }
 

@@ -27,8 +27,8 @@ struct Progress {
 };
 
 // What became of a tensor in an artifact.
-enum class TensorAction { kQuantized, kPreserved, kCopied };
-inline constexpr int kTensorActionCount = 3;
+enum class TensorAction { kQuantized, kPreserved, kCopied, kEqualized };
+inline constexpr int kTensorActionCount = 4;
 std::string_view TensorActionName(TensorAction action);
 
 // Hears what a job does.  The calls come from the job's own threads, one at a

@@ -8,6 +8,8 @@
 #include "forward/forward_pass.h"
 #include "forward/libtorch_module.h"
 #include "pipeline/calibration.h"
+#include "quantize/equalization.h"
+#include "quantize/linear_layers.h"
 
 namespace linchpin {
 
@@ -27,6 +29,10 @@ absl::StatusOr<Prepared> Prepare(const Checkpoint& checkpoint, const CompressOpt
                                                 calibration ? &*calibration : nullptr));
   if (!calibration) return prepared;
   prepared.importance = calibration->Take();
+  if (options.quantize.equalize) {
+    ASSIGN_OR_RETURN(const LinearLayers layers, LinearLayersOf(checkpoint));
+    AddNorms(layers.normed, prepared.importance);
+  }
   prepared.calibration = CalibrationRecord{calibration->origin(), calibration->tokens()};
   return prepared;
 }

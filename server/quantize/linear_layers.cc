@@ -85,6 +85,50 @@ TensorRoles RolesByFamily(const Checkpoint& checkpoint, const ModelConfig& confi
   return roles.Take();
 }
 
+std::vector<std::string> NamesOf(std::initializer_list<const ExpectedTensor*> tensors) {
+  std::vector<std::string> names;
+  for (const ExpectedTensor* tensor : tensors) {
+    if (!tensor->name.empty()) names.push_back(tensor->name);
+  }
+  return names;
+}
+
+std::vector<std::string> NormNames(const NormTensors& norm) {
+  return NamesOf({&norm.gain, &norm.bias});
+}
+
+void AddNormed(const ModelTensors& tensors, const ModelConfig& config, int layer,
+               std::vector<NormedLayers>& normed) {
+  const AttentionTensors attention = tensors.Attention(layer);
+  const MlpTensors mlp = tensors.Mlp(layer, kNoExpert);
+  NormedLayers of_attention = {NormNames(attention.input_norm),
+                               NamesOf({&attention.query.weight, &attention.key.weight,
+                                        &attention.value.weight, &attention.qkv.weight})};
+  NormedLayers of_mlp = {NormNames(tensors.MlpInputNorm(layer)),
+                         NamesOf({&mlp.gate.weight, &mlp.up.weight, &mlp.gate_up.weight})};
+  const bool shared = config.architecture.parallel && !tensors.MlpInputNorm(layer).exists;
+  if (shared) {
+    of_attention.layers.insert(of_attention.layers.end(), of_mlp.layers.begin(),
+                               of_mlp.layers.end());
+  }
+  const bool routed = tensors.Experts(layer) > 0;
+  if (!routed || !shared) normed.push_back(std::move(of_attention));
+  if (!routed && !shared) normed.push_back(std::move(of_mlp));
+}
+
+std::vector<NormedLayers> NormedByFamily(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const NormKind kind = config.architecture.norm;
+  std::vector<NormedLayers> normed;
+  if (kind != NormKind::kRms && kind != NormKind::kLayer) return normed;
+  const ModelTensors tensors(checkpoint, config);
+  for (int layer = 0; layer < static_cast<int>(config.layers); ++layer) {
+    AddNormed(tensors, config, layer, normed);
+  }
+  std::erase_if(normed,
+                [](const NormedLayers& each) { return each.norm.empty() || each.layers.empty(); });
+  return normed;
+}
+
 // A name that some family gives to a linear layer, below the block's; {} stands
 // for the number of an expert.
 struct KnownName {
@@ -169,6 +213,7 @@ absl::StatusOr<LinearLayers> LinearLayersOf(const Checkpoint& checkpoint) {
   LinearLayers layers;
   if (config.ok()) {
     layers.roles = RolesByFamily(checkpoint, *config);
+    layers.normed = NormedByFamily(checkpoint, *config);
     const ModelTensors tensors(checkpoint, *config);
     layers.outer = OuterTensors{tensors.Embedding().name, tensors.Output().weight.name,
                                 config->tied_embeddings.value_or(false)};

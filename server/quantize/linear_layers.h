@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "checkpoint/checkpoint.h"
@@ -27,6 +28,13 @@ struct TensorRole {
 // By the tensor's name.  A tensor that the family does not know has no entry.
 using TensorRoles = std::map<std::string, TensorRole, std::less<>>;
 
+// What a norm's gain and bias scale: all that reads it, where that is linear layers of a block
+// alone.  Not gemma's gains, which are stored less one, nor what a router reads, too.
+struct NormedLayers {
+  std::vector<std::string> norm;    // its tensors
+  std::vector<std::string> layers;  // the weights
+};
+
 // What stands before and behind the blocks, by the family's names: of tied ones
 // at most one is stored, and Checkpoint::Find gives it for both.
 struct OuterTensors {
@@ -37,7 +45,8 @@ struct OuterTensors {
 
 struct LinearLayers {
   TensorRoles roles;
-  std::optional<OuterTensors> outer;    // where the family is known
+  std::vector<NormedLayers> normed;     // where the family is known
+  std::optional<OuterTensors> outer;    // likewise
   std::string output_head = "lm_head";  // the module's name
   std::string note;                     // what a person should know; empty: nothing
 };

@@ -125,6 +125,11 @@ absl::Status CheckOptions(const QuantizeOptions& options) {
     return Apart("scale", "signed", fmt::format("is not for {}", scheme.name),
                  "use importance, or minmax for the rounding of ggml");
   }
+  if (options.equalize && !NeedsImportance(options)) {
+    return Error(Reason::kOptionInvalid, "equalize",
+                 "it goes by how much each input channel matters, which no scale asks for",
+                 "use scale importance with a scheme that has scales, or leave it out");
+  }
   RETURN_IF_ERROR(CheckBlocks(options.blocks));
   RETURN_IF_ERROR(CheckOuter(options));
   RETURN_IF_ERROR(CheckPruning(options));

@@ -52,6 +52,9 @@ struct QuantizeOptions {
   int64_t group_size = 0;
   bool asymmetric = false;  // codes around a zero point per group
   ScaleRule scale = ScaleRule::kImportance;
+  // Channels between a norm and the layers that read it are scaled by powers of two
+  // that cancel (quantize/equalization.h).
+  bool equalize = false;
   Preserve preserve = Preserve::kTensor;
   // Names of modules or tensors, * and ? as in a shell.  What `ignore` matches
   // stays as it is; where `include` names any, so does what it does not match.

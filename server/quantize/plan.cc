@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "fmt/format.h"
 #include "quantize/classification.h"
+#include "quantize/equalization.h"
 #include "quantize/gguf_plan.h"
 #include "quantize/group_encoder.h"
 #include "quantize/outer_layers.h"
@@ -318,6 +319,7 @@ absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOption
   RETURN_IF_ERROR(AssignSuperWeights(checkpoint, plan));
   PreserveSuperWeights(classification, plan);
   ChooseRules(importance, plan);
+  if (options.equalize) PlanEqualization(layers.normed, importance, plan);
   NoteExperts(classification, plan);
   plan.dtype = ModelDtype(checkpoint);
   RETURN_IF_ERROR(QuantizeOuterLayers(checkpoint, layers.outer, plan));

@@ -22,6 +22,10 @@
 
 namespace linchpin {
 
+// Whether channels are scaled by powers of two (equalization.h): of a layer, or by the inverse
+// of the norm that it reads.
+enum class Equalized { kNo, kLayer, kNorm };
+
 struct PlanRow {
   StoredTensor source;
   bool quantized = false;
@@ -34,6 +38,7 @@ struct PlanRow {
   int64_t group_size = 0;
   bool asymmetric = false;
   ScaleRule scale = ScaleRule::kSigned;
+  Equalized equalized = Equalized::kNo;
   DType scale_dtype = DType::kBF16;  // that scales are stored in
   DType dtype = DType::kBF16;        // of what is kept, and of dequantized weights
   // Of a GGUF output: the type of its elements, and how its rows differ from the

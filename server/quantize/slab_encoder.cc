@@ -4,6 +4,7 @@
 
 #include "quantize/block_encoder.h"
 #include "quantize/dense_encoder.h"
+#include "quantize/equalization.h"
 #include "quantize/packed_tensors.h"
 #include "quantize/scale_search.h"
 
@@ -99,7 +100,11 @@ void SlabEncoder::Measure(int /*pass*/, int64_t /*first*/, int64_t /*count*/,
 std::vector<float> ImportanceOf(const PlanRow& row, const Importance* importance) {
   if (importance == nullptr || row.scale != ScaleRule::kImportance) return {};
   const InputStatistics* statistics = FindImportance(*importance, row.source.info.name);
-  return statistics == nullptr ? std::vector<float>() : ErrorWeights(*statistics);
+  if (statistics == nullptr) return {};
+  InputStatistics seen = *statistics;
+  const std::vector<float> factors = FactorsOf(row, importance);
+  for (size_t i = 0; i < factors.size(); ++i) seen.mean_squares[i] /= factors[i] * factors[i];
+  return ErrorWeights(seen);
 }
 
 // Without statistics, as before a forward pass, the plan's rule cannot be kept.

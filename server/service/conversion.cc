@@ -254,6 +254,7 @@ absl::StatusOr<QuantizeOptions> FromProto(const v1::QuantizationOptions& options
   ASSIGN_OR_RETURN(result.preserve,
                    FromTable(kPreserves, options.preserve(), "quantization.preserve"));
   result.asymmetric = options.asymmetric();
+  result.equalize = options.equalize();
   ASSIGN_OR_RETURN(result.format, FromTable(kFormats, options.format(), "quantization.format"));
   if (!options.gguf_donor().empty()) {
     RETURN_IF_ERROR(RequirePath("quantization.gguf_donor", options.gguf_donor()));

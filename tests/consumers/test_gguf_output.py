@@ -119,11 +119,9 @@ def test_llama_cpp_reads_8_bit_embeddings_beside_half_precision(stories, compres
                                                        abs=TOLERANCE)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_llama_cpp_gives_our_loss_on_smollm2(scheme, compress, token_ids, linchpin, tmp_path):
+def check_on_smollm2(scheme, model, compress, token_ids, linchpin, tmp_path):
     """The weights that were written are held to the bound by themselves: dequantized by us and
     written in 16 bits, which llama.cpp multiplies without rounding what they meet."""
-    model = compress(smollm2_gguf(), "--scheme", scheme) / "model.gguf"
     ids = token_ids(smollm2_gguf(), 128)
     ours, theirs = our_loss(linchpin, model, ids, tmp_path), llama_loss(model, ids)
     print(f"{scheme}: ours {ours:.4f}, llama.cpp {theirs:.4f}")
@@ -134,6 +132,21 @@ def test_llama_cpp_gives_our_loss_on_smollm2(scheme, compress, token_ids, linchp
     print(f"{scheme}: in 16 bits {twin:.4f}")
     assert twin == pytest.approx(ours, abs=TOLERANCE)
     assert theirs == pytest.approx(twin, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_llama_cpp_gives_our_loss_on_smollm2(scheme, compress, token_ids, linchpin, tmp_path):
+    model = compress(smollm2_gguf(), "--scheme", scheme) / "model.gguf"
+    check_on_smollm2(scheme, model, compress, token_ids, linchpin, tmp_path)
+
+
+def test_llama_cpp_gives_our_loss_where_norms_are_scaled(compress, token_ids, linchpin, tmp_path):
+    model = compress(smollm2_gguf(), "--scheme", "q4_0", "--equalize") / "model.gguf"
+    for norm in ("blk.11.attn_norm.weight", "blk.11.ffn_norm.weight"):
+        before, after = (tensors_of(path)[norm].data for path in (smollm2_gguf(), model))
+        scaled = set((after / before).tolist())
+        assert len(scaled) > 1 and scaled <= {0.25, 0.5, 1, 2, 4}
+    check_on_smollm2("q4_0", model, compress, token_ids, linchpin, tmp_path)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -72,7 +72,7 @@ def test_shards_one_by_one_make_the_same_bytes(linchpin, job, whole):
 
 @pytest.mark.parametrize("options", [
     ("--format", "dense"), ("--scale", "mse"), ("--scheme", "w8a8", "--scale", "minmax"),
-    ("--preserve", "lora"), ("--detection", "off"),
+    ("--preserve", "lora"), ("--detection", "off"), ("--equalize",),
     ("--detection", "off", "--source-digest", "off", "--scale", "mse")], ids=" ".join)
 def test_any_scale_and_format_of_shards_gives_the_same_bytes(linchpin, checkpoint, tmp_path, options):
     linchpin("compress", checkpoint, tmp_path / "whole", *options)

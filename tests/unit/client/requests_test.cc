@@ -112,6 +112,8 @@ TEST(MakeQuantizationOptions, MapsEveryChoice) {
   EXPECT_EQ(make({.scheme = "fp8"}).scheme(), v1::SCHEME_FP8);
   EXPECT_FALSE(make({}).asymmetric());
   EXPECT_TRUE(make({.asymmetric = true}).asymmetric());
+  EXPECT_FALSE(make({}).equalize());
+  EXPECT_TRUE(make({.equalize = true}).equalize());
   EXPECT_EQ(make({}).scale(), v1::SCALE_RULE_UNSPECIFIED);
   EXPECT_EQ(make({.scale = "importance"}).scale(), v1::SCALE_RULE_IMPORTANCE);
   EXPECT_FALSE(make({}).skip_source_digest());

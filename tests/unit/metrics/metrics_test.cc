@@ -73,7 +73,7 @@ TEST_F(MetricsTest, EverySeriesStandsAtZeroFromTheStart) {
     EXPECT_EQ(Get("linchpin_stage_bytes_total", {stage, "read"}), 0);
     EXPECT_EQ(Get("linchpin_stage_bytes_total", {stage, "written"}), 0);
   }
-  for (const char* action : {"quantized", "preserved", "copied"}) {
+  for (const char* action : {"quantized", "preserved", "copied", "equalized"}) {
     EXPECT_EQ(Get("linchpin_tensors_total", {action}), 0);
   }
   for (const char* reason : {"busy", "draining", "exceeds_server_limit"}) {

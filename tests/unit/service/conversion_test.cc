@@ -41,6 +41,13 @@ TEST(CompressOptionsFromProto, WithoutADetectionTheDefaultScaleNeedsNone) {
   EXPECT_EQ(FromProto(detection, quantization)->quantize.scale, ScaleRule::kImportance);
 }
 
+TEST(CompressOptionsFromProto, NormsAreLeftAloneUnlessAskedFor) {
+  v1::QuantizationOptions quantization;
+  EXPECT_FALSE(FromProto({}, quantization)->quantize.equalize);
+  quantization.set_equalize(true);
+  EXPECT_TRUE(FromProto({}, quantization)->quantize.equalize);
+}
+
 TEST(CompressOptionsFromProto, TheSourcesDigestIsTakenUnlessItIsLeftOut) {
   v1::QuantizationOptions quantization;
   EXPECT_TRUE(FromProto({}, quantization)->source_digest);
