@@ -332,7 +332,7 @@ TEST(WriteArtifactTest, TellsItsObserver) {
   const RunContext context{stopper.stop.get_token(), &stopper, 2};
   ASSERT_TRUE(WriteArtifact(storage, "in", "out", {}, {{{kDown1, 3, 77}, 0.5F}}, context).ok());
   EXPECT_THAT(stopper.stages, ElementsAre("quantize true true", "artifact true true"));
-  EXPECT_THAT(stopper.tensors, ElementsAre(13, 1, 6));
+  EXPECT_THAT(stopper.tensors, ElementsAre(13, 1, 6, 0));
 }
 
 TEST(WriteArtifactTest, ASingleFileOfAnyNameBecomesModelSafetensors) {
