@@ -2,7 +2,9 @@
 // linchpin.v1.
 #include <malloc.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 
 #include "client/command_line.h"
 #include "client/commands.h"
@@ -16,7 +18,7 @@ constexpr int kKeptFreeBytes = 32 << 20;
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   mallopt(M_TRIM_THRESHOLD, kKeptFreeBytes);
   mallopt(M_MMAP_THRESHOLD, kKeptFreeBytes);
   linchpin::CommandLine line;
@@ -24,4 +26,8 @@ int main(int argc, char** argv) {
   linchpin::Interrupts interrupts;  // before gRPC starts its threads
   // Not by returning: commands.cc says why.  Output was flushed.
   std::_Exit(linchpin::RunCommand(line, interrupts));
+} catch (const std::exception& exception) {
+  // What no command foresees, as memory that runs out, is an error like any other.
+  std::fprintf(stderr, "error: %s\n", exception.what());
+  std::_Exit(EXIT_FAILURE);
 }

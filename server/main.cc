@@ -3,7 +3,9 @@
 #include <malloc.h>
 
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <iostream>
 
 #include "fmt/format.h"
@@ -135,9 +137,14 @@ int Run(int argc, const char* const* argv) {
 }  // namespace
 }  // namespace linchpin
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   mallopt(M_ARENA_MAX, linchpin::kMallocArenas);
   mallopt(M_TRIM_THRESHOLD, linchpin::kKeptFreeBytes);
   mallopt(M_MMAP_THRESHOLD, linchpin::kKeptFreeBytes);
   return linchpin::Run(argc, argv);
+} catch (const std::exception& exception) {
+  // What nothing foresees, as memory that runs out before a call is served; calls
+  // have handlers of their own.
+  std::fprintf(stderr, "error: %s\n", exception.what());
+  std::_Exit(EXIT_FAILURE);
 }
