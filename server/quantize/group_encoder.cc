@@ -205,7 +205,8 @@ float PinnedScale(int bits, DType dtype, float value, float largest) {
   const float magnitude = std::fabs(value);
   const auto last = static_cast<float>(1 << (bits - 1));
   if (std::fabs(largest) <= magnitude && exact(value / -last, -last, value)) return value / -last;
-  for (float code = last / 2; code >= 1; code /= 2) {
+  for (int exponent = bits - 2; exponent >= 0; --exponent) {
+    const auto code = static_cast<float>(1 << exponent);
     const float step = magnitude / code;
     if (!exact(step, code, magnitude) || std::fabs(largest) > last * step) continue;
     return std::copysign(step, -largest);
