@@ -12,8 +12,6 @@ namespace linchpin {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::Not;
 
 std::vector<std::string> KeysOf(const Json& object) {
   std::vector<std::string> keys;

@@ -40,8 +40,9 @@ AffineSuperBlock RandomAffine(int bits) {
 
 void ExpectRead(const std::vector<float>& values, const AffineSuperBlock& block) {
   for (int i = 0; i < 256; ++i) {
-    const float expected = 0.25F * static_cast<float>(block.scales[i / 32] * block.codes[i]) -
-                           0.5F * static_cast<float>(block.offsets[i / 32]);
+    const int group = i / 32;
+    const float expected = 0.25F * static_cast<float>(block.scales[group] * block.codes[i]) -
+                           0.5F * static_cast<float>(block.offsets[group]);
     ASSERT_EQ(values[static_cast<size_t>(i)], expected) << i;
   }
 }
@@ -74,8 +75,9 @@ TEST(GgufPack, TheReaderFindsEveryCodeAndScaleOfQ6_K) {
     PackQ6_K(block, bytes.data());
     const std::vector<float> values = Read("Q6_K", bytes);
     for (int i = 0; i < 256; ++i) {
+      const int group = i / 16;
       ASSERT_EQ(values[static_cast<size_t>(i)],
-                -0.25F * static_cast<float>(block.scales[i / 16] * (block.codes[i] - 32)))
+                -0.25F * static_cast<float>(block.scales[group] * (block.codes[i] - 32)))
           << i;
     }
   }

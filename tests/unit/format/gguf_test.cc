@@ -12,7 +12,6 @@
 namespace linchpin {
 namespace {
 
-using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
