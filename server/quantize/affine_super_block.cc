@@ -139,9 +139,9 @@ void EncodeSuperBlocks(const float* values, const float* weights, int bits, int 
   alignas(kBatchAlignment) std::array<float, kBatchValues> turned_values, turned_weights, codes;
   std::array<float, kBatchValues> padded = {};
   const auto turn = [&](const float* from, float* to) {
-    if (count == kAffineTogether) return TurnIntoBatch(from, kAffineLength, to);
+    if (count == kAffineTogether) return StandSideBySide(from, kAffineLength, to);
     std::copy_n(from, kSuperBlock, padded.begin());
-    TurnIntoBatch(padded.data(), kAffineLength, to);
+    StandSideBySide(padded.data(), kAffineLength, to);
   };
   turn(values, turned_values.data());
   turn(weights, turned_weights.data());
@@ -157,10 +157,7 @@ void EncodeSuperBlocks(const float* values, const float* weights, int bits, int 
       block.scales[g] = static_cast<uint8_t>(best.scales[b * kGroups + g]);
       block.offsets[g] = static_cast<uint8_t>(best.offsets[b * kGroups + g]);
     }
-    for (int i = 0; i < kSuperBlock; ++i) {
-      block.codes[i] =
-          static_cast<uint8_t>(codes[i % kAffineLength * kBatch + b * kGroups + i / kAffineLength]);
-    }
+    TakeCodes(codes.data() + b * kGroups, kGroups, kAffineLength, 0, block.codes);
     AddTo(total, error, b * kGroups);
   }
 }

@@ -6,7 +6,6 @@
 // foreach_target.h comes first.
 #include "hwy/highway.h"
 #include "quantize/group_fit-inl.h"
-#include "quantize/turn-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace linchpin {
@@ -73,10 +72,6 @@ void Round(const Batch& batch, const BatchGrid& grid, float low, float high, flo
   });
 }
 
-void Turn(const float* groups, int64_t length, float* batch) {
-  TurnRows<kBatch>(Floats(), groups, length, batch);
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace linchpin
 HWY_AFTER_NAMESPACE();
@@ -89,13 +84,8 @@ HWY_EXPORT(Affine);
 HWY_EXPORT(Symmetric);
 HWY_EXPORT(Weigh);
 HWY_EXPORT(Round);
-HWY_EXPORT(Turn);
 
 }  // namespace
-
-void TurnIntoBatch(const float* groups, int64_t length, float* batch) {
-  HWY_DYNAMIC_DISPATCH(Turn)(groups, length, batch);
-}
 
 BatchGrid FitAffine(const Batch& batch, float high, bool offset_below_zero) {
   BatchGrid grid;

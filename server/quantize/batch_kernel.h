@@ -8,23 +8,23 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "quantize/side_by_side.h"
+
 namespace linchpin {
 
-inline constexpr int kBatch = 16;          // groups
-inline constexpr int64_t kMaxLength = 32;  // of each
+inline constexpr int kBatch = kSideBySide;  // groups
+inline constexpr int64_t kMaxLength = 32;   // of each
 
 // Of values, weights and codes, for speed: no vector then lies in two lines of the cache.
 inline constexpr size_t kBatchAlignment = 64;
 
-// Element i of group g stands at [kBatch i + g]; finite, weights not negative.
+// Element i of group g stands at [kBatch i + g], as StandSideBySide turns groups; finite, weights
+// not negative.
 struct Batch {
   const float* values = nullptr;
   const float* weights = nullptr;
   int64_t length = 0;  // at most kMaxLength
 };
-
-// Turns kBatch groups of `length` values, one behind the other, into a batch's order.
-void TurnIntoBatch(const float* groups, int64_t length, float* batch);
 
 // value = scale x code + offset.
 struct BatchGrid {

@@ -125,7 +125,7 @@ HWY_INLINE void LoadBatch(const typename Load::Raw* from, int64_t count, float* 
     hn::Store(Load()(d, from + i), d, values + i);
   }
   for (; i < kBatchValues; ++i) values[i] = 0;
-  TurnRows<kBatch>(d, values, kBlock, batch);
+  TurnRows(d, values, kBlock, batch);
 }
 
 // Adds up what was lost of the blocks, eight at a time.
@@ -199,7 +199,7 @@ hwy::AlignedFreeUniquePtr<float[]> TurnImportance(std::vector<float> row) {
   row.resize((row.size() + kValues - 1) / kValues * kValues);
   auto turned = hwy::AllocateAligned<float>(row.size());
   for (size_t at = 0; at < row.size(); at += kValues) {
-    TurnIntoBatch(row.data() + at, kMaxLength, turned.get() + at);
+    StandSideBySide(row.data() + at, kMaxLength, turned.get() + at);
   }
   return turned;
 }

@@ -1,4 +1,4 @@
-// Rounds float32 to F16, compiled once per instruction set.  In integers: the instructions
+// Rounds float32 to F16 and BF16, compiled once per instruction set.  In integers: the instructions
 // that some processors have for it, and their emulations, differ at the edges.
 
 // As Highway has it: read once per target.
@@ -39,6 +39,16 @@ HWY_INLINE V NearestHalf(D d, V value, U& code) {
   code = hn::Or(magnitude, hn::ShiftRight<16>(sign));
   const V nearest = hn::IfThenElse(is_small, hn::Sub(steps, hn::Set(d, 0.5f)), hn::BitCast(d, cut));
   return hn::Or(nearest, hn::BitCast(d, sign));
+}
+
+// The nearest BF16, ties to even, and its bits; what is too large becomes infinite.
+template <class D, class V = hn::VFromD<D>, class U = hn::VFromD<hn::RebindToUnsigned<D>>>
+HWY_INLINE V NearestBrain(D d, V value, U& code) {
+  const hn::RebindToUnsigned<D> du;
+  const U bits = hn::BitCast(du, value);
+  const U odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1U));
+  code = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(du, 0x7fffU)), odd));
+  return hn::BitCast(d, hn::ShiftLeft<16>(code));
 }
 
 }  // namespace HWY_NAMESPACE

@@ -27,12 +27,8 @@ struct ToHalf {
 struct ToBrain {
   static HWY_INLINE V Nearest(V value, U& code) {
     const Floats d;
-    const Words du;
     const V largest = hn::Set(d, 0x1.fep127f);
-    const U bits = hn::BitCast(du, hn::Min(hn::Max(value, hn::Neg(largest)), largest));
-    const U odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1U));
-    code = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(du, 0x7fffU)), odd));
-    return hn::BitCast(d, hn::ShiftLeft<16>(code));
+    return NearestBrain(d, hn::Min(hn::Max(value, hn::Neg(largest)), largest), code);
   }
 };
 

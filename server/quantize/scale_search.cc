@@ -9,7 +9,6 @@
 #include "hwy/highway.h"
 #include "quantize/code_rounding-inl.h"
 #include "quantize/half-inl.h"
-#include "quantize/turn-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace linchpin {
@@ -41,14 +40,8 @@ struct Part {
 HWY_INLINE V RoundScale(DType dtype, V scale) {
   const Rows d;
   if (dtype == DType::kF32) return scale;
-  const hn::RebindToUnsigned<Rows> du;
-  if (dtype == DType::kBF16) {
-    const auto bits = hn::BitCast(du, scale);
-    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1U));
-    const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffU)), odd);
-    return hn::BitCast(d, hn::And(rounded, hn::Set(du, 0xffff0000U)));
-  }
-  hn::VFromD<decltype(du)> unused;
+  hn::VFromD<hn::RebindToUnsigned<Rows>> unused;
+  if (dtype == DType::kBF16) return NearestBrain(d, scale, unused);
   const V nearest = NearestHalf(d, scale, unused);
   // What rounds past 65504 is infinite, and a NaN remains one.
   return hn::IfThenElse(hn::Lt(hn::Abs(scale), hn::Set(d, 65520.0f)), nearest,
@@ -260,10 +253,6 @@ void SearchOnTarget(const SearchBlock& block, BlockScales& found) {
   return SearchWith<IntegerCode<4, 0>>(block, found);
 }
 
-void TurnOnTarget(const float* rows, int64_t columns, float* weights) {
-  TurnRows<kSearchRows>(Rows(), rows, columns, weights);
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace linchpin
 HWY_AFTER_NAMESPACE();
@@ -273,13 +262,8 @@ namespace linchpin {
 namespace {
 
 HWY_EXPORT(SearchOnTarget);
-HWY_EXPORT(TurnOnTarget);
 
 }  // namespace
-
-void StandSideBySide(const float* rows, int64_t columns, float* weights) {
-  HWY_DYNAMIC_DISPATCH(TurnOnTarget)(rows, columns, weights);
-}
 
 BlockScales SearchScales(const SearchBlock& block) {
   BlockScales found;

@@ -14,24 +14,21 @@
 #include <cstdint>
 
 #include "quantize/coding.h"
+#include "quantize/side_by_side.h"
 #include "tensor/dtype.h"
 
 namespace linchpin {
 
-inline constexpr int64_t kSearchRows = 16;
+inline constexpr int64_t kSearchRows = kSideBySide;
 
 // One group of kSearchRows rows.  Finite; rows that there are not are zeros.
 struct SearchBlock {
   Coding coding;
   DType scale_dtype = DType::kBF16;
   int64_t columns = 0;
-  const float* weights = nullptr;     // [columns, kSearchRows]: the rows of a column side by side
+  const float* weights = nullptr;     // [columns, kSearchRows], as StandSideBySide turns them
   const float* importance = nullptr;  // [columns], not negative; null: all alike
 };
-
-// Turns kSearchRows rows of `columns` weights that lie one behind the other into the
-// weights of a SearchBlock.
-void StandSideBySide(const float* rows, int64_t columns, float* weights);
 
 // Of each row.  0 where no candidate is better than none, as for zeros.
 struct BlockScales {

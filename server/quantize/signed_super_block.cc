@@ -86,8 +86,8 @@ uint16_t ClampedHalf(float value) { return ToF16(std::clamp(value, -65504.0F, 65
 void EncodeSuperBlock(const float* values, const float* weights, SignedSuperBlock& block,
                       BlockError& total) {
   alignas(kBatchAlignment) std::array<float, kSuperBlock> turned_values, turned_weights, codes;
-  TurnIntoBatch(values, kSignedLength, turned_values.data());
-  TurnIntoBatch(weights, kSignedLength, turned_weights.data());
+  StandSideBySide(values, kSignedLength, turned_values.data());
+  StandSideBySide(weights, kSignedLength, turned_weights.data());
   const Batch batch{turned_values.data(), turned_weights.data(), kSignedLength};
   const SignedMultiples best = SearchSigned(batch);
   block.scale = best.scale_bits;

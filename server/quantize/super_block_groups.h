@@ -36,7 +36,8 @@ inline void AddTo(BlockError& total, const BatchError& error, int first) {
   total.Add(sum);
 }
 
-// Codes of `groups` groups of a batch, from 0 on, one group behind the other.
+// Codes of `groups` groups, from where `batch` points on, less `low`, one group behind the
+// other.
 inline void TakeCodes(const float* batch, int64_t groups, int64_t length, float low,
                       uint8_t* codes) {
   for (int64_t g = 0; g < groups; ++g) {

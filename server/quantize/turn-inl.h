@@ -1,5 +1,4 @@
-// Turns rows that lie one behind the other so that the elements of a column stand side
-// by side, compiled once per instruction set.
+// Turns rows as side_by_side.h says, compiled once per instruction set.
 
 // As Highway has it: read once per target.
 #if defined(LINCHPIN_TURN_INL_H) == defined(HWY_TARGET_TOGGLE)
@@ -12,6 +11,7 @@
 #include <cstdint>
 
 #include "hwy/highway.h"
+#include "quantize/side_by_side.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace linchpin {
@@ -19,12 +19,12 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// `rows` is [kRows, columns], `turned` [columns, kRows]; kRows is 8 or 16.  In two steps:
-// every (kRows / 4)th row first, four at a time, then the two or four of those.
-template <int64_t kRows, class D>
+// In two steps: every fourth row first, four at a time, then the four of those.
+template <class D>
 HWY_INLINE void TurnRows(D d, const float* rows, int64_t columns, float* turned) {
-  constexpr int64_t kFours = kRows / 4;
-  static_assert(kRows % 4 == 0 && (kFours == 2 || kFours == 4));
+  constexpr int64_t kRows = kSideBySide;
+  constexpr int64_t kFours = 4;
+  static_assert(kRows == kFours * 4);
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   HWY_ALIGN float fours[kFours][4 * hn::MaxLanes(d)];
   const int64_t whole = columns - columns % lanes;
@@ -37,11 +37,7 @@ HWY_INLINE void TurnRows(D d, const float* rows, int64_t columns, float* turned)
     for (int64_t part = 0; part < 4; ++part) {
       const auto four = [&](int64_t j) { return hn::Load(d, fours[j] + part * lanes); };
       float* to = turned + column * kRows + part * kFours * lanes;
-      if constexpr (kFours == 2) {
-        hn::StoreInterleaved2(four(0), four(1), d, to);
-      } else {
-        hn::StoreInterleaved4(four(0), four(1), four(2), four(3), d, to);
-      }
+      hn::StoreInterleaved4(four(0), four(1), four(2), four(3), d, to);
     }
   }
   for (int64_t column = whole; column < columns; ++column) {
