@@ -1,11 +1,13 @@
 #include "artifact/manifest_claims.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <set>
 #include <utility>
 
+#include "base/run_context.h"
 #include "base/status.h"
 #include "fmt/format.h"
 #include "format/json.h"
@@ -98,6 +100,14 @@ absl::StatusOr<FileRecord> ReadFile(const Field& field) {
   return record;
 }
 
+std::vector<std::string_view> ActionNames() {
+  std::vector<std::string_view> names;
+  for (int action = 0; action < kTensorActionCount; ++action) {
+    names.push_back(TensorActionName(static_cast<TensorAction>(action)));
+  }
+  return names;
+}
+
 absl::StatusOr<TensorClaim> ReadTensor(const Field& field) {
   TensorClaim claim;
   ASSIGN_OR_RETURN(const Field name, field.Get("name"));
@@ -105,9 +115,9 @@ absl::StatusOr<TensorClaim> ReadTensor(const Field& field) {
   ASSIGN_OR_RETURN(const Field action, field.Get("action"));
   ASSIGN_OR_RETURN(const std::string action_name, action.Text());
   claim.quantized = action_name == "quantized";
-  if (!claim.quantized && action_name != "preserved" && action_name != "copied" &&
-      action_name != "equalized") {
-    return action.Wrong("not one of quantized, preserved, copied, equalized");
+  const std::vector<std::string_view> known = ActionNames();
+  if (std::find(known.begin(), known.end(), action_name) == known.end()) {
+    return action.Wrong(fmt::format("not one of {}", fmt::join(known, ", ")));
   }
   ASSIGN_OR_RETURN(const Field outputs, field.Get("outputs"));
   ASSIGN_OR_RETURN(const std::vector<Field> items, outputs.Items());
