@@ -1,10 +1,11 @@
 """What the Python tests share: the programs under test, the models, a server to talk to.
 
-LINCHPIN_BIN     folder of linchpin and linchpin-server; default build/release/bin, else build/dev/bin
+LINCHPIN_BIN     folder of linchpin and linchpin-server (support/build.py)
 LINCHPIN_SHARED  models, text and expected values; default ../shared beside the repository
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -17,14 +18,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # for `from support.smollm2 import smollm2`
-from support.gated_store import CREDENTIALS, GatedStore  # noqa: E402  (the path comes first)
+from support.build import binaries  # noqa: E402  (the path comes first)
+from support.gated_store import CREDENTIALS, GatedStore  # noqa: E402
+from support.outputs import compressed  # noqa: E402
 from support.patience import PATIENCE  # noqa: E402
-
-
-def binaries():
-    given = os.environ.get("LINCHPIN_BIN")
-    places = [pathlib.Path(given)] if given else [ROOT / "build/release/bin", ROOT / "build/dev/bin"]
-    return next((p for p in places if (p / "linchpin-server").exists()), places[0])
 
 
 @dataclasses.dataclass
@@ -108,6 +105,12 @@ class Server:
 def linchpin_fixture():
     """The command line with a private server per call."""
     return CommandLine("--quiet")
+
+
+@pytest.fixture(name="compressed", scope="session")
+def compressed_fixture(linchpin):
+    """compressed(source, *options): what `compress` writes, made once.  Not to be written to."""
+    return functools.partial(compressed, linchpin)
 
 
 @pytest.fixture(name="start_server")

@@ -1,23 +1,18 @@
 """Our blocks against those of ggml itself: the bytes where we round, the error where we search.
 
 ggml's own quantizer is called in the library that the npm package node-llama-cpp brings.
-LINCHPIN_BUILD is the build directory (default build/dev).
 """
 
 import ctypes
-import os
-import pathlib
 import subprocess
 
 import gguf
 import numpy
 import pytest
 
+from support.build import tool
 from support.llama_cpp import ggml_library
 from support.smollm2 import smollm2_gguf
-
-SOURCE = pathlib.Path(__file__).resolve().parents[2]
-BUILD = SOURCE / os.environ.get("LINCHPIN_BUILD", "build/dev")
 
 ROUNDED = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
 SUPER = ["Q4_K", "Q5_K", "Q6_K"]
@@ -47,7 +42,7 @@ def ggml_quantizer():
 
 def encode(values, name, tmp_path, importance=None):
     values.tofile(tmp_path / "values")
-    command = [BUILD / "tests/encode_blocks", name, str(values.shape[1]), tmp_path / "values",
+    command = [tool("encode_blocks"), name, str(values.shape[1]), tmp_path / "values",
                tmp_path / "blocks"]
     if importance is not None:
         importance.tofile(tmp_path / "importance")

@@ -1,6 +1,6 @@
 """GGUF files that gguf-py writes, read back by us as the Hugging Face models that they come from.
 
-LINCHPIN_BUILD is the build directory (default build/dev), LINCHPIN_SHARED the shared folder.
+LINCHPIN_SHARED is the shared folder.
 """
 
 import json
@@ -12,11 +12,11 @@ import gguf
 import numpy
 import pytest
 
+from support.build import tool
 from support.gguf_models import read_tensors, write_gguf
 from support.smollm2 import smollm2, smollm2_gguf
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
-BUILD = SOURCE / os.environ.get("LINCHPIN_BUILD", "build/dev")
 SHARED = SOURCE / os.environ.get("LINCHPIN_SHARED", "../shared")
 
 FAMILIES = ["llama", "llama3", "llama_tied_bias", "mistral", "mixtral", "qwen2", "qwen3",
@@ -38,7 +38,7 @@ ABSENT = {"rope_scaling": None, "sliding_window": None, "attn_logit_softcapping"
 def dump(path, tmp_path):
     """(config, {name: float32 array}) as our checkpoint gives them."""
     values = tmp_path / "values"
-    result = subprocess.run([BUILD / "tests/dump_checkpoint", path, values], capture_output=True,
+    result = subprocess.run([tool("dump_checkpoint"), path, values], capture_output=True,
                             check=False)
     assert result.returncode == 0, result.stderr.decode()
     document = json.loads(result.stdout)

@@ -12,6 +12,7 @@ import gguf
 import numpy
 import pytest
 
+from support.build import tool
 from support.gguf_models import read_tensors, write_gguf
 from support.llama_cpp import llama_cpp
 from support.smollm2 import smollm2_gguf
@@ -57,7 +58,7 @@ def token_ids_fixture(shared, tmp_path_factory):
     """token_ids(model, count): a file of BOS and the ids of a text, as the model's file has them."""
     def token_ids(model, count):
         text = (shared / "text/tinystories_sample_cs336.txt").read_text(encoding="utf-8")[:9000]
-        command = [ROOT / os.environ.get("LINCHPIN_BUILD", "build/dev") / "tests/tokenize"]
+        command = [tool("tokenize")]
         result = subprocess.run([*command, model], input=text, capture_output=True,
                                 text=True, check=True)
         ids = [1] + [int(each) for each in result.stdout.split()][:count - 1]

