@@ -30,10 +30,8 @@ def identity(path):
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
-def compressed(linchpin, source, *options):
-    """The directory that `linchpin compress SOURCE OUT options` writes.  Not to be written to."""
-    source = pathlib.Path(source)
-    options = [str(option) for option in options]
+def made_once(source, options, make):
+    """The directory that make(path) makes of a source with these options.  Not to be written to."""
     programs = [identity(file) for file in sorted(binaries().iterdir())]
     key = hashlib.sha256(json.dumps([programs, identity(source), options]).encode()).hexdigest()[:24]
     OUTPUTS.mkdir(parents=True, exist_ok=True)
@@ -42,6 +40,25 @@ def compressed(linchpin, source, *options):
         if not out.exists():
             made = OUTPUTS / f"{key}.made"
             shutil.rmtree(made, ignore_errors=True)
-            linchpin("compress", source, made, *options)
+            make(made)
             made.rename(out)
     return out
+
+
+def compressed(linchpin, source, *options):
+    """The directory that `linchpin compress SOURCE OUT options` writes.  Not to be written to."""
+    source = pathlib.Path(source)
+    options = [str(option) for option in options]
+    return made_once(source, options, lambda made: linchpin("compress", source, made, *options))
+
+
+def measured(linchpin, source):
+    """The file in which a job in parts keeps the mean square of each weight's input channels: what `compress`
+    goes by, too."""
+    def make(made):
+        made.mkdir()
+        linchpin("plan", source, made / "out", "--save", made / "job.json", "--preserve", "none")
+
+    out = made_once(pathlib.Path(source), ["what a job measures"], make)
+    file, = out.glob("out.shard-*-importance/importance.safetensors")
+    return file
