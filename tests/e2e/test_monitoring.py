@@ -1,5 +1,6 @@
 """The metrics as Prometheus sees them: scraped, asked, alerted on, pushed."""
 
+import collections
 import contextlib
 import json
 import re
@@ -10,8 +11,9 @@ import urllib.parse
 import urllib.request
 
 import pytest
+import yaml
 
-from conftest import ROOT, CommandLine
+from conftest import ROOT, CommandLine, Server
 from support.gated_store import serving
 from support.patience import PATIENCE, await_that
 
@@ -73,6 +75,100 @@ def test_rules_and_dashboard_name_metrics_that_exist(start_server):
              if "summary" not in line]
     for text in (*expressions, "\n".join(rules)):
         assert names_in(text) <= exposed, names_in(text) - exposed
+
+
+# A family, with its matchers if it has some; what aggregates it goes before, with the labels that are left.
+SELECTOR = re.compile(r"\b(up|(?:linchpin|grpc_server|process)_\w+)\b(?:\{([^}]*)\})?")
+MATCHER = re.compile(r'(\w+)\s*(=~|=|!=|!~)\s*"([^"]*)"')
+KEPT = re.compile(r"\b(?:by|on) \(([^)]*)\)(.*)", re.DOTALL)
+# What Prometheus adds to all that it scrapes.
+ADDED = {"instance", "job"}
+
+
+@pytest.fixture(name="series", scope="module")
+def series_fixture(tmp_path_factory):
+    """{family: list of {label: value}} as a scraper reads them of a server that has done nothing yet."""
+    server = Server(tmp_path_factory.mktemp("scraped") / "log")
+    found = collections.defaultdict(list)
+    for name in server.metrics():
+        family, _, labels = name.partition("{")
+        found[family].append(dict(re.findall(r'(\w+)="([^"]*)"', labels)))
+    server.stop()
+    return found
+
+
+def unknown_in(selectors, series):
+    """What no series of a scrape has among (family, matchers) pairs."""
+    jobs = set(re.findall(r"job_name: (\w+)", (MONITORING / "prometheus.yml").read_text()))
+    for family, matchers in selectors:
+        left = series.get(family, [] if family != "up" else [{}])
+        if not left:
+            yield family
+        for label, operator, text in MATCHER.findall(matchers):
+            values = text.split("|") if operator.endswith("~") else [text]
+            if label in ADDED:
+                values = [] if label == "instance" else set(values) - jobs
+            else:
+                values = [value for value in values if all(one.get(label) != value for one in left)]
+                left = [one for one in left if one.get(label) in text.split("|")]
+            yield from (f'{family}{{{label}="{value}"}}' for value in values)
+        if not left:
+            yield f"{family}{{{matchers}}}: no one series has all of it"
+
+
+def kept_labels(expression):
+    """(family, label) of every label by which something is summed up or joined."""
+    while (found := KEPT.search(expression)):
+        names, expression = found[1].split(","), found[2]
+        family = SELECTOR.search(expression)[1]
+        yield from ((family, name.strip()) for name in names)
+
+
+def dashboard_targets():
+    panels = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
+    return [target for panel in panels for target in panel.get("targets", [])]
+
+
+def expressions():
+    """All that the alerts and the dashboard ask."""
+    groups = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
+    rules = [rule["expr"] for group in groups for rule in group["rules"]]
+    return rules + [target["expr"] for target in dashboard_targets()]
+
+
+def test_alerts_and_dashboard_name_labels_and_values_that_exist(series):
+    asked = expressions()
+    assert len(asked) >= 25
+    assert list(unknown_in(SELECTOR.findall("\n".join(asked)), series)) == []
+    for family, label in (pair for expression in asked for pair in kept_labels(expression)):
+        assert label in ADDED or all(label in one for one in series[family]), (family, label)
+
+
+def test_legends_name_labels_that_are_left():
+    for target in dashboard_targets():
+        left = {name for _, name in kept_labels(target["expr"])} - {"le"}
+        used = set(re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat", "")))
+        assert used <= (left or ADDED) and (not left or used), target
+
+
+def test_the_series_of_the_alerts_tests_exist(series):
+    tests = yaml.safe_load((MONITORING / "alerts_test.yml").read_text())["tests"]
+    made = [given["series"] for test in tests for given in test["input_series"]
+            if 'job="other"' not in given["series"]]  # another program's
+    assert len(made) >= 20
+    selectors = [SELECTOR.fullmatch(name).groups("") for name in made]
+    assert list(unknown_in(selectors, series)) == []
+
+
+@pytest.mark.parametrize("wrong, complaint", [
+    ('linchpin_jobs_total{result="failure"}', 'linchpin_jobs_total{result="failure"}'),
+    ('linchpin_jobs_total{outcome="failed"}', 'linchpin_jobs_total{outcome="failed"}'),
+    ('grpc_server_handled_total{grpc_code=~"Internal|UNKNOWN"}',
+     'grpc_server_handled_total{grpc_code="UNKNOWN"}'),
+    ('linchpin_job_total', "linchpin_job_total"), ('up{job="linchpins"}', 'up{job="linchpins"}'),
+])
+def test_what_does_not_exist_is_found(series, wrong, complaint):
+    assert complaint in unknown_in(SELECTOR.findall(wrong), series)
 
 
 def test_promtool_finds_nothing_to_mend_in_the_page(start_server):
