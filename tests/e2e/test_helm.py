@@ -1,7 +1,9 @@
 """The chart helm/linchpin: lints, renders what it should, refuses what it should, packages."""
 
+import ipaddress
 import json
 import pathlib
+import random
 import re
 import subprocess
 import tarfile
@@ -294,8 +296,90 @@ def test_tokens_need_an_issuer_and_an_audience(render):
 
 def test_network_policy_lets_the_namespace_in_and_nothing_out_by_default(render):
     policy = render({**TLS, "networkPolicy": {"enabled": True}})["NetworkPolicy"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert not policy["egress"]
     assert [rule["from"] for rule in policy["ingress"]] == [[{"podSelector": {}}]] * 2
+
+
+HOME = "models"  # the namespace of the release
+CLIENTS = {"namespaceSelector": {"matchLabels": {"team": "models"}}}
+GATEWAY = {"podSelector": {"matchLabels": {"app": "gateway"}}}
+MONITORS = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}},
+            "podSelector": {"matchLabels": {"app": "prometheus"}}}
+STORE = {"to": [{"namespaceSelector": {"matchLabels": {"name": "storage"}}}], "ports": [{"port": 9000}]}
+NAMES = {"to": [{"namespaceSelector": {}}], "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}]}
+HUB = {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}], "ports": [{"port": 443}]}
+# What may be at the other end: a pod (its namespace with that one's labels, its own labels), or an address.
+PEERS = [(namespace, app) for namespace in ((HOME, {}), ("a", {"team": "models"}),
+                                            ("b", {"name": "monitoring"}), ("c", {"name": "storage"}))
+         for app in ("gateway", "prometheus", "anything")] + ["93.184.216.34", "10.1.2.3"]
+
+
+def has_labels(selector, labels):
+    assert set(selector) <= {"matchLabels"}
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def is_peer(rule, peer):
+    """Whether an entry of `from` or `to` means that peer (NetworkPolicyPeer of Kubernetes)."""
+    if isinstance(peer, str):
+        block = rule.get("ipBlock", {"cidr": "0.0.0.0/32"})
+        inside = lambda network: ipaddress.ip_address(peer) in ipaddress.ip_network(network)
+        return inside(block["cidr"]) and not any(map(inside, block.get("except", [])))
+    (namespace, labels), app = peer
+    if "ipBlock" in rule:
+        return False
+    there = (has_labels(rule["namespaceSelector"], labels) if "namespaceSelector" in rule
+             else namespace == HOME)
+    return there and has_labels(rule.get("podSelector", {}), {"app": app})
+
+
+def allows(documents, direction, peer, port, protocol="TCP"):
+    """Whether the policy lets the server's pod speak with a peer, as Kubernetes reads it."""
+    template = documents["Deployment"]["spec"]["template"]
+    names = {p["name"]: p["containerPort"] for p in server_of(documents)["ports"]}
+    policy = documents["NetworkPolicy"]
+    assert policy["metadata"]["namespace"] == HOME
+    spec = policy["spec"]
+    assert has_labels(spec["podSelector"], template["metadata"]["labels"])
+    if direction not in spec["policyTypes"]:
+        return True  # of that direction it says nothing
+    ways = spec[direction.lower()] or []
+    end = "from" if direction == "Ingress" else "to"
+    return any((not way.get(end) or any(is_peer(rule, peer) for rule in way[end]))
+               and (not way.get("ports") or any(
+                   names.get(p["port"], p["port"]) == port and p.get("protocol", "TCP") == protocol
+                   for p in way["ports"]))
+               for way in ways)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_pod_reaches_and_is_reached_by_those_whom_the_values_name_alone(render, seed):
+    """Of random values: every peer, on the ports that are served and on others."""
+    dice = random.Random(seed)
+    some = lambda *choices: [choice for choice in choices if dice.random() < 0.5]
+    policy = {"enabled": True, "callers": some(CLIENTS, GATEWAY), "scrapers": some(MONITORS, GATEWAY),
+              "stores": some(STORE, NAMES, HUB) if seed else []}
+    metrics = {"enabled": dice.random() < 0.7, "port": dice.choice([9464, 9999])}
+    tls = {"enabled": dice.random() < 0.7, "secretName": "s"}
+    documents = render({"networkPolicy": policy, "metrics": metrics, "tls": tls})
+    served = {50051: policy["callers"] if tls["enabled"] else None,
+              metrics["port"]: policy["scrapers"] if metrics["enabled"] else None}
+    reached = 0
+    for peer in PEERS:
+        for port in {*served, 22, 8080}:
+            let_in = served.get(port)
+            expected = let_in is not None and any(
+                is_peer(rule, peer) for rule in let_in or [{"podSelector": {}}])
+            assert allows(documents, "Ingress", peer, port) == expected, (peer, port)
+            assert not allows(documents, "Ingress", peer, port, "UDP")
+        for port, protocol in ((443, "TCP"), (53, "UDP"), (53, "TCP"), (9000, "TCP"), (50051, "TCP")):
+            expected = any(any(is_peer(rule, peer) for rule in store["to"])
+                           and any(p["port"] == port and p.get("protocol", "TCP") == protocol
+                                   for p in store["ports"]) for store in policy["stores"])
+            assert allows(documents, "Egress", peer, port, protocol) == expected, (peer, port)
+            reached += expected
+    assert bool(reached) == bool(policy["stores"])
 
 
 def test_headless_clients_use_the_port_of_the_pods(render):
