@@ -33,6 +33,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from conftest import ROOT, CommandLine, Server  # noqa: E402  (the path comes first)
 from support.foreign_client import CHUNK, ForeignClient  # noqa: E402
+from support.npm import MODULES, NODE  # noqa: E402
 from support.synthetic_model import make_model  # noqa: E402
 
 KEYS = {"AWS_ACCESS_KEY_ID": "S3RVER", "AWS_SECRET_ACCESS_KEY": "S3RVER"}
@@ -149,8 +150,8 @@ def start_s3rver(place):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        ["node", ROOT / "tests/support/start_s3rver.cjs", place / "s3", str(port)],
-        env={**os.environ, "NODE_PATH": str(ROOT / "build/s3rver/node_modules")})
+        [NODE, ROOT / "tests/support/start_s3rver.cjs", place / "s3", str(port)],
+        env={**os.environ, "NODE_PATH": str(MODULES)})
     while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

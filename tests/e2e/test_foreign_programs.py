@@ -3,15 +3,13 @@
 import base64
 import json
 import os
-import pathlib
 import subprocess
 
 import pytest
 
+from support.npm import BUF
 from support.patience import PATIENCE
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUF = ROOT / "build/npm/node_modules/.bin/buf"
 SERVICE = "linchpin.v1.CompressionService"
 
 

