@@ -6,8 +6,9 @@ import subprocess
 
 import pytest
 
+from support.npm import BUF
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUF = str(ROOT / "build/npm/node_modules/.bin/buf")
 
 
 def run(*command):
