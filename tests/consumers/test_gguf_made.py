@@ -17,6 +17,7 @@ from support.awkward_texts import awkward_texts
 from support.byte_tokenizer import BYTE_LEVEL, ROWS, byte_tokenizer
 from support.gguf_models import read_tensors, write_gguf
 from support.llama_cpp import llama_cpp
+from support.npm import NODE
 from support.smollm2 import smollm2, smollm2_gguf
 
 SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
@@ -49,7 +50,7 @@ NOT_OF_THE_MODEL = ("GGUF.", "general.name", "general.organization", "general.fi
 
 
 def run_node(script, *arguments):
-    result = subprocess.run(["node", SUPPORT / script, *arguments], capture_output=True, text=True,
+    result = subprocess.run([NODE, SUPPORT / script, *arguments], capture_output=True, text=True,
                             check=False, env=os.environ | {"LLAMA_CPP": str(llama_cpp())})
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])

@@ -15,6 +15,7 @@ import pytest
 from support.build import tool
 from support.gguf_models import read_tensors, write_gguf
 from support.llama_cpp import llama_cpp
+from support.npm import NODE
 from support.smollm2 import smollm2_gguf
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -70,7 +71,7 @@ def token_ids_fixture(shared, tmp_path_factory):
 
 
 def llama_loss(model, ids, adapter=None):
-    command = ["node", ROOT / "tests/support/llama_loss.mjs", model, ids]
+    command = [NODE, ROOT / "tests/support/llama_loss.mjs", model, ids]
     result = subprocess.run(command + ([adapter] if adapter else []), capture_output=True, text=True,
                             check=False, env=os.environ | {"LLAMA_CPP": str(llama_cpp())})
     assert result.returncode == 0, result.stderr
