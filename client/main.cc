@@ -9,6 +9,7 @@
 #include "client/command_line.h"
 #include "client/commands.h"
 #include "client/interrupts.h"
+#include "grpc/support/log.h"
 
 namespace {
 
@@ -16,11 +17,18 @@ namespace {
 // a stream more than all else.  server/main.cc does the same.
 constexpr int kKeptFreeBytes = 32 << 20;
 
+// What gRPC would log of a connection stands in the error of the call: stderr has one line for
+// it.  Its own variable asks for the log.
+void KeepGrpcSilent() {
+  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
   mallopt(M_TRIM_THRESHOLD, kKeptFreeBytes);
   mallopt(M_MMAP_THRESHOLD, kKeptFreeBytes);
+  KeepGrpcSilent();
   linchpin::CommandLine line;
   if (const auto exit_code = linchpin::ParseCommandLine(argc, argv, line)) return *exit_code;
   linchpin::Interrupts interrupts;  // before gRPC starts its threads
