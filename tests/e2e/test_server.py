@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from conftest import CommandLine, binaries
 from support.gated_store import from_request
 from support.patience import PATIENCE
+from support.tls_files import Authority
 
 
 def call(server, *options):
@@ -143,42 +144,44 @@ def test_metrics_port_in_use_is_a_message(start_server):
     assert server.metrics_address in result.stderr
 
 
-@pytest.fixture(name="certificates", scope="module")
-def certificates_fixture(tmp_path_factory):
-    """A folder with ca.crt and, signed by it, server and client certificates with their keys."""
-    place = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=place, check=True, capture_output=True)
-
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test ca",
-            "-days", "2")
-    for name in ("server", "client"):
-        (place / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-        openssl("req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj",
-                f"/CN={name}")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-                "-CAcreateserial", "-out", f"{name}.crt", "-days", "2", "-extfile", f"{name}.ext")
-    return place
+@pytest.fixture(name="authority", scope="module")
+def authority_fixture(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("tls"))
 
 
-def test_tls_needs_the_right_roots(start_server, certificates):
-    server = start_server("--tls-cert", certificates / "server.crt", "--tls-key",
-                          certificates / "server.key")
-    trusting = call(server, "--tls-ca", str(certificates / "ca.crt"))
-    assert trusting.run("capabilities").code == 0
+@pytest.fixture(name="stranger", scope="module")
+def stranger_fixture(tmp_path_factory):
+    """An authority that the server knows nothing of."""
+    return Authority(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture(name="own_certificate", scope="module")
+def own_certificate_fixture(authority):
+    """The server's options."""
+    certificate, key = authority.sign("server")
+    return ["--tls-cert", certificate, "--tls-key", key]
+
+
+def test_tls_needs_the_right_roots(start_server, authority, stranger, own_certificate):
+    server = start_server(*own_certificate)
+    assert call(server, "--tls-ca", authority.certificate).run("capabilities").code == 0
+    wrong = call(server, "--tls-ca", stranger.certificate).run("capabilities")
+    assert wrong.code == 75
+    assert "certificate verify failed" in wrong.error and wrong.error.endswith("[UNAVAILABLE]")
     assert call(server).run("capabilities").code == 75  # plaintext to a TLS port
 
 
-def test_mutual_tls_needs_a_client_certificate(start_server, certificates):
-    server = start_server("--tls-cert", certificates / "server.crt", "--tls-key",
-                          certificates / "server.key", "--tls-client-ca", certificates / "ca.crt")
-    ca = ["--tls-ca", str(certificates / "ca.crt")]
-    known = ["--tls-cert", str(certificates / "client.crt"),
-             "--tls-key", str(certificates / "client.key")]
-    assert call(server, *ca, *known).run("capabilities").code == 0
-    assert call(server, *ca).run("capabilities").code == 75
+def test_mutual_tls_needs_a_client_certificate(start_server, authority, stranger, own_certificate):
+    server = start_server(*own_certificate, "--tls-client-ca", authority.certificate)
+
+    def answered(certificate, key):
+        return call(server, "--tls-ca", authority.certificate, "--tls-cert", certificate, "--tls-key",
+                    key).run("capabilities").code
+
+    assert answered(*authority.sign("client")) == 0
+    assert answered(*authority.sign("former", days=-1)) == 75
+    assert answered(*stranger.sign("unknown")) == 75
+    assert call(server, "--tls-ca", authority.certificate).run("capabilities").code == 75
 
 
 @pytest.fixture(name="foreign")
