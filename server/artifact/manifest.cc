@@ -60,6 +60,13 @@ Json ToJson(const std::optional<CalibrationRecord>& calibration) {
   return {{"origin", std::string(NameOf(calibration->origin))}, {"tokens", calibration->tokens}};
 }
 
+// Weights that are floats, or zero, have none.
+bool HasScales(Scheme scheme) {
+  const SchemeTraits& traits = TraitsOf(scheme);
+  if (traits.codes == CodeKind::kNone) return false;
+  return traits.codes != CodeKind::kGgufBlocks || !FindGgufBlockType(traits.gguf_type)->dtype;
+}
+
 Json ToJson(const TensorRecord& tensor, const PlanRow& row) {
   Json json = {{"name", tensor.name},           {"action", tensor.action},
                {"kept_because", nullptr},       {"scheme", nullptr},
@@ -72,7 +79,7 @@ Json ToJson(const TensorRecord& tensor, const PlanRow& row) {
   if (row.quantized) {
     json["scheme"] = std::string(NameOf(row.scheme));
     if (row.group_size > 0) json["group_size"] = row.group_size;
-    if (TraitsOf(row.scheme).codes != CodeKind::kNone) json["scale"] = NameOf(row.scale);
+    if (HasScales(row.scheme)) json["scale"] = NameOf(row.scale);
   } else {
     json["kept_because"] = row.kept_because;
   }

@@ -163,6 +163,10 @@ BlockError EncodeFinite(const BlockRequest& request) {
 }  // namespace
 
 bool CanEncode(const GgufBlockType& type) { return FindEncoder(type) != nullptr; }
+bool WeighsErrors(const GgufBlockType& type) {
+  const Encoder* encoder = FindEncoder(type);
+  return encoder != nullptr && encoder->weighed;
+}
 
 std::vector<float> NormalizedImportance(absl::Span<const float> importance) {
   constexpr double kFloor = 1e-4;  // channels that were hardly used still count a little

@@ -30,6 +30,8 @@ struct BlockRequest {
 
 // F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K.
 bool CanEncode(const GgufBlockType& type);
+// Whether importance changes what a weight becomes: not the floats, nor Q8_0.
+bool WeighsErrors(const GgufBlockType& type);
 
 // How much an error counts in each column, not negative, made relative to the mean; ones
 // where nothing counts.

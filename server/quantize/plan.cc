@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "fmt/format.h"
+#include "quantize/block_encoder.h"
 #include "quantize/classification.h"
 #include "quantize/equalization.h"
 #include "quantize/gguf_plan.h"
@@ -178,6 +179,15 @@ void ChooseRules(const Importance* importance, Plan& plan) {
                   missed, NameOf(fall_back)));
 }
 
+// Floats and Q8_0 are rounded in one way only, whatever is known and asked for.
+void NameTheOnlyRule(Plan& plan) {
+  for (PlanRow& row : plan.rows) {
+    const SchemeTraits& scheme = TraitsOf(row.scheme);
+    if (!row.quantized || scheme.codes != CodeKind::kGgufBlocks) continue;
+    if (!WeighsErrors(*FindGgufBlockType(scheme.gguf_type))) row.scale = ScaleRule::kMinMax;
+  }
+}
+
 // A linear layer that a consumer would take for quantized unless it is ignored.
 bool IsKeptLinear(const PlanRow& row) {
   const TensorInfo& info = row.source.info;
@@ -327,6 +337,7 @@ absl::StatusOr<Plan> MakePlan(const Checkpoint& checkpoint, const QuantizeOption
   if (options.format == Format::kGguf) {
     RETURN_IF_ERROR(FollowGguf(checkpoint, layers.outer && layers.outer->tied, pattern, plan));
   }
+  NameTheOnlyRule(plan);
   RETURN_IF_ERROR(CheckNames(plan.rows));
   plan.ignored_modules = IgnoredModules(layers.output_head, plan);
   return plan;

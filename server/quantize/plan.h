@@ -37,7 +37,7 @@ struct PlanRow {
   // not quantized.
   int64_t group_size = 0;
   bool asymmetric = false;
-  ScaleRule scale = ScaleRule::kSigned;
+  ScaleRule scale = ScaleRule::kSigned;  // by which its scales are made, if it has any
   Equalized equalized = Equalized::kNo;
   DType scale_dtype = DType::kBF16;  // that scales are stored in
   DType dtype = DType::kBF16;        // of what is kept, and of dequantized weights

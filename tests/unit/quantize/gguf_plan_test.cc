@@ -82,6 +82,26 @@ TEST_F(GgufPlanTest, KTypesGiveWayAsInLlamaCpp) {
   }
 }
 
+// Whatever is asked for and known of the inputs; the manifest names it so.
+TEST_F(GgufPlanTest, WhatIsRoundedInOneWayOnlyHasThatRule) {
+  for (const auto& [scheme, rule] :
+       {std::pair(Scheme::kQ4_0, ScaleRule::kImportance),
+        std::pair(Scheme::kQ4_K, ScaleRule::kImportance),
+        std::pair(Scheme::kQ6_K, ScaleRule::kMinMax), std::pair(Scheme::kQ8_0, ScaleRule::kMinMax),
+        std::pair(Scheme::kF16, ScaleRule::kMinMax)}) {
+    const auto plan = MakePlanOf(scheme);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    for (const PlanRow& row : plan->rows) {
+      if (row.source.info.name == kDown) {
+        EXPECT_EQ(row.scale, rule) << row.gguf->type->name;
+      }
+      if (row.source.info.name == "model.embed_tokens.weight") {
+        EXPECT_EQ(row.scale, ScaleRule::kMinMax) << "nothing is measured of it";
+      }
+    }
+  }
+}
+
 TEST_F(GgufPlanTest, SchemesOfCompressedTensorsMeanTheNearestType) {
   for (const auto& [scheme, type] :
        {std::pair(Scheme::kW4A16, "Q5_0"), std::pair(Scheme::kW8A16, "Q8_0")}) {
