@@ -7,24 +7,16 @@
 namespace linchpin {
 namespace {
 
-// The finalizer of splitmix64: any counter to well-mixed bits.
-uint64_t Mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-  return x ^ (x >> 31);
-}
-
 // Between -1/16 and 1/16, now and then ten times that.
 float WeightAt(uint64_t seed, uint64_t index) {
-  const uint64_t bits = Mix(seed * 1000003 + index);
+  const uint64_t bits = MixBits(seed * 1000003 + index);
   const float value = (static_cast<float>(bits & 0xffff) - 32768.0F) / 524288.0F;
   return (bits >> 32) % 97 == 0 ? 10 * value : value;
 }
 
 TensorFixture Make(const TinyCheckpoint& tiny, std::string name, std::vector<int64_t> shape) {
   uint64_t seed = 0;
-  for (const char c : name) seed = Mix(seed + static_cast<unsigned char>(c));
+  for (const char c : name) seed = MixBits(seed + static_cast<unsigned char>(c));
   std::vector<float> values(static_cast<size_t>(ElementCount(shape).value()));
   for (size_t i = 0; i < values.size(); ++i) {
     values[i] = shape.size() == 1 ? 1.0F : WeightAt(seed >> 8, i);
@@ -34,10 +26,20 @@ TensorFixture Make(const TinyCheckpoint& tiny, std::string name, std::vector<int
   return tensor;
 }
 
+// What a mixtral says besides.
+std::string ExpertsText(const TinyCheckpoint& tiny) {
+  if (tiny.experts == 0) return "";
+  return fmt::format(R"(
+  "num_local_experts": {},
+  "num_experts_per_tok": 1,)",
+                     tiny.experts);
+}
+
 std::string ConfigText(const TinyCheckpoint& tiny) {
+  const bool mixtral = tiny.experts > 0;
   return fmt::format(R"({{
-  "architectures": ["LlamaForCausalLM"],
-  "model_type": "llama",
+  "architectures": ["{}"],
+  "model_type": "{}",{}
   "hidden_size": {},
   "intermediate_size": {},
   "num_hidden_layers": {},
@@ -46,14 +48,23 @@ std::string ConfigText(const TinyCheckpoint& tiny) {
   "vocab_size": {},
   "rms_norm_eps": 1e-05,
   "rope_theta": 10000.0,
-  "tie_word_embeddings": true,
+  "tie_word_embeddings": {},
   "bos_token_id": 1
 }}
 )",
-                     tiny.hidden, tiny.intermediate, tiny.layers, tiny.vocab);
+                     mixtral ? "MixtralForCausalLM" : "LlamaForCausalLM",
+                     mixtral ? "mixtral" : "llama", ExpertsText(tiny), tiny.hidden,
+                     tiny.intermediate, tiny.layers, tiny.vocab, tiny.tied);
 }
 
 }  // namespace
+
+uint64_t MixBits(uint64_t x) {
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
 
 std::vector<TensorFixture> TinyTensors(const TinyCheckpoint& tiny) {
   const int64_t h = tiny.hidden;
@@ -69,11 +80,20 @@ std::vector<TensorFixture> TinyTensors(const TinyCheckpoint& tiny) {
     add("self_attn.v_proj", {h / 2, h});
     add("self_attn.o_proj", {h, h});
     add("post_attention_layernorm", {h});
+    if (tiny.experts > 0) add("block_sparse_moe.gate", {tiny.experts, h});
+    for (int64_t expert = 0; expert < tiny.experts; ++expert) {
+      const std::string prefix = fmt::format("block_sparse_moe.experts.{}.", expert);
+      add(prefix + "w1", {tiny.intermediate, h});
+      add(prefix + "w2", {h, tiny.intermediate});
+      add(prefix + "w3", {tiny.intermediate, h});
+    }
+    if (tiny.experts > 0) continue;
     add("mlp.gate_proj", {tiny.intermediate, h});
     add("mlp.up_proj", {tiny.intermediate, h});
     add("mlp.down_proj", {h, tiny.intermediate});
   }
   tensors.push_back(Make(tiny, "model.norm.weight", {h}));
+  if (!tiny.tied) tensors.push_back(Make(tiny, "lm_head.weight", {tiny.vocab, h}));
   return tensors;
 }
 

@@ -1,6 +1,24 @@
 #include "tests/support/written_artifact.h"
 
+#include <optional>
+
+#include "checkpoint/gguf_template.h"
+#include "quantize/equalization.h"
+#include "quantize/linear_layers.h"
+
 namespace linchpin {
+namespace {
+
+constexpr int64_t kCalibrationTokens = 77;
+
+absl::StatusOr<std::optional<GgufTemplate>> PatternOf(const Checkpoint& checkpoint,
+                                                      const QuantizeOptions& options) {
+  if (options.format != Format::kGguf) return std::nullopt;
+  if (checkpoint.is_gguf()) return GgufTemplate::Open(checkpoint);
+  return GgufTemplate::Make(checkpoint);
+}
+
+}  // namespace
 
 Detection SomeDetection() {
   Detection detection;
@@ -40,20 +58,31 @@ Detection SomeDetection() {
 absl::Status WriteArtifact(MemoryStorage& storage, const std::string& source,
                            const std::string& destination, const QuantizeOptions& options,
                            const std::vector<PinnedWeight>& super_weights,
-                           const RunContext& context) {
+                           const RunContext& context, Importance importance) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(storage, source));
-  ASSIGN_OR_RETURN(const Plan plan, MakePlan(checkpoint, options, super_weights));
+  ASSIGN_OR_RETURN(const std::optional<GgufTemplate> pattern, PatternOf(checkpoint, options));
+  if (options.equalize) {
+    ASSIGN_OR_RETURN(const LinearLayers layers, LinearLayersOf(checkpoint));
+    AddNorms(layers.normed, importance);
+  }
+  const GgufTemplate* followed = pattern ? &*pattern : nullptr;
+  ASSIGN_OR_RETURN(const Plan plan,
+                   MakePlan(checkpoint, options, super_weights, &importance, followed));
   ASSIGN_OR_RETURN(const auto output, storage.CreateDirectory(destination, false));
-  ASSIGN_OR_RETURN(const ArtifactRecord record, WriteArtifact(checkpoint, plan, *output, context));
+  ASSIGN_OR_RETURN(const ArtifactRecord record,
+                   WriteArtifact(checkpoint, plan, *output, context, &importance, followed));
   ASSIGN_OR_RETURN(const std::vector<FileRecord> source_files,
                    DigestCheckpoint(checkpoint, {.stop = context.stop}));
   const Detection detection = SomeDetection();
+  std::optional<CalibrationRecord> calibration;
+  if (!importance.empty()) calibration = {TokenOrigin::kGiven, kCalibrationTokens};
   const std::string manifest = SerializeManifest(BuildManifest({.source_name = source,
                                                                 .source_files = source_files,
                                                                 .plan = &plan,
                                                                 .detection = &detection,
                                                                 .artifact = &record,
-                                                                .kept = record.kept}));
+                                                                .kept = record.kept,
+                                                                .calibration = calibration}));
   ASSIGN_OR_RETURN(const auto file, output->CreateFile(kManifestName, manifest.size()));
   RETURN_IF_ERROR(
       file->WriteAt(0, {reinterpret_cast<const std::byte*>(manifest.data()), manifest.size()}));

@@ -16,10 +16,11 @@ namespace linchpin {
 // A detection with numbers in every field.
 Detection SomeDetection();
 
-// Compresses `source` into `destination` of the same storage, manifest included.
+// Compresses `source` into `destination` of the same storage, manifest included.  Of a layer
+// that `importance` lacks nothing is known: it gets the rule that does without.
 absl::Status WriteArtifact(MemoryStorage& storage, const std::string& source,
                            const std::string& destination, const QuantizeOptions& options,
                            const std::vector<PinnedWeight>& super_weights,
-                           const RunContext& context = {});
+                           const RunContext& context = {}, Importance importance = {});
 
 }  // namespace linchpin

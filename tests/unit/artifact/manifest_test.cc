@@ -1,11 +1,16 @@
 #include "artifact/manifest.h"
 
 #include <limits>
+#include <map>
+#include <memory>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "quantize/group_encoder.h"
 #include "tests/support/written_artifact.h"
 
 namespace linchpin {
@@ -165,12 +170,122 @@ TEST_F(ManifestTest, SaysWhatWasAskedAndWhatWasDone) {
   EXPECT_EQ(quantized["action"], "quantized");
   EXPECT_EQ(quantized["scheme"], "w4a16");
   EXPECT_EQ(quantized["group_size"], 32);
+  EXPECT_EQ(quantized["scale"], "signed") << "asked for importance, but nothing was measured";
+  EXPECT_THAT(manifest_["notes"].dump(), ::testing::HasSubstr("have signed scales"));
   EXPECT_EQ(quantized["outputs"].size(), 3U);
   EXPECT_EQ(quantized["outputs"][0], quantized["name"].get<std::string>() + "_packed");
   EXPECT_TRUE(quantized["kept_because"].is_null());
   EXPECT_EQ(manifest_["tensors"][0]["kept_because"], "embedding");
   EXPECT_TRUE(manifest_["tensors"][0]["scheme"].is_null());
   EXPECT_EQ(manifest_["tensors"][0]["outputs"], Json::array({manifest_["tensors"][0]["name"]}));
+}
+
+Importance ImportanceBut(const Checkpoint& checkpoint, std::string_view lacking) {
+  Importance importance;
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    if (tensor.info.shape.size() != 2 || tensor.info.name == lacking) continue;
+    InputStatistics statistics{.tokens = 9};
+    for (int64_t i = 0; i < tensor.info.shape[1]; ++i) {
+      statistics.mean_squares.push_back(static_cast<float>(1 + MixBits(i) % 1000));
+    }
+    importance[tensor.info.name] = std::make_shared<InputStatistics>(statistics);
+  }
+  return importance;
+}
+
+std::string BytesOf(const Checkpoint& checkpoint, std::string_view name) {
+  const StoredTensor& tensor = **checkpoint.Find(name);
+  std::string bytes(StoredSize(tensor), '\0');
+  EXPECT_TRUE(
+      checkpoint
+          .ReadStoredBytes(tensor, 0, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()})
+          .ok());
+  return bytes;
+}
+
+// The codes of a tensor, rounded by `rule`.
+std::string CodesBy(ScaleRule rule, const Checkpoint& source, const Json& tensor, bool asymmetric,
+                    const Importance& importance) {
+  const std::string name = tensor["name"];
+  const StoredTensor& stored = **source.Find(name);
+  const Coding coding = CodingOf(*ParseScheme(tensor["scheme"].get<std::string>()), asymmetric);
+  const int64_t rows = stored.info.shape[0];
+  const int64_t columns = stored.info.shape[1];
+  const std::string weights = BytesOf(source, name);
+  std::string codes(static_cast<size_t>(rows * coding.RowBytes(columns)), '\0');
+  std::vector<std::byte> scales(static_cast<size_t>(rows * columns * 2));
+  std::vector<int8_t> zeros(scales.size());
+  std::vector<float> weighed;
+  if (rule == ScaleRule::kImportance) weighed = ErrorWeights(*FindImportance(importance, name));
+  EncodeGroups({.coding = coding,
+                .rows = rows,
+                .columns = columns,
+                .group_size = tensor["group_size"],
+                .rule = rule,
+                .importance = weighed,
+                .weights = reinterpret_cast<const std::byte*>(weights.data()),
+                .codes = reinterpret_cast<std::byte*>(codes.data()),
+                .scales = scales.data(),
+                .zeros = asymmetric ? zeros.data() : nullptr});
+  return codes;
+}
+
+// What it says of a tensor's rule is how its codes were made, and no other rule makes them.
+TEST(ManifestTruthTest, CodesAreThoseOfTheRuleThatItNames) {
+  const std::string lacking = "model.layers.0.self_attn.q_proj.weight";
+  const std::vector<QuantizeOptions> all = {{},
+                                            {.asymmetric = true},
+                                            {.scheme = Scheme::kW8A16},
+                                            {.scheme = Scheme::kW8A8},
+                                            {.scheme = Scheme::kFp8},
+                                            {.scale = ScaleRule::kMse},
+                                            {.asymmetric = true, .scale = ScaleRule::kMse},
+                                            {.scheme = Scheme::kFp8, .scale = ScaleRule::kMinMax}};
+  for (const QuantizeOptions& options : all) {
+    MemoryStorage storage;
+    PutTinyCheckpoint(storage, "in");
+    const Checkpoint source = *Checkpoint::Open(storage, "in");
+    const Importance importance = ImportanceBut(source, lacking);
+    ASSERT_TRUE(WriteArtifact(storage, "in", "out", options, {}, {}, importance).ok());
+    const Json manifest = Json::parse(ToText(storage.Get("out/linchpin.json")));
+    const Checkpoint output = *Checkpoint::Open(storage, "out");
+    std::map<std::string, int> rules;
+    for (const Json& tensor : manifest["tensors"]) {
+      if (tensor["action"] != "quantized") continue;
+      const std::string name = tensor["name"];
+      const std::string named = tensor["scale"];
+      ++rules[named];
+      for (const ScaleRule rule :
+           {ScaleRule::kImportance, ScaleRule::kSigned, ScaleRule::kMinMax, ScaleRule::kMse}) {
+        if (rule == ScaleRule::kImportance && name == lacking) continue;
+        if (rule == ScaleRule::kSigned && options.asymmetric) continue;
+        const bool same = BytesOf(output, tensor["outputs"][0].get<std::string>()) ==
+                          CodesBy(rule, source, tensor, options.asymmetric, importance);
+        EXPECT_EQ(same, NameOf(rule) == named) << name << " " << named << " " << NameOf(rule);
+      }
+    }
+    if (options.scale != ScaleRule::kImportance) continue;
+    EXPECT_EQ(rules["importance"], 13);
+    EXPECT_EQ(rules[options.asymmetric ? "minmax" : "signed"], 1) << "nothing came to it";
+  }
+}
+
+// Floats have no scales, and Q8_0 is rounded in one way only.
+TEST(ManifestTruthTest, NoRuleIsNamedThatATypeDoesNotHave) {
+  for (const auto& [scheme, rule] : {std::pair(Scheme::kF16, Json()),
+                                     {Scheme::kBF16, Json()},
+                                     {Scheme::kQ8_0, Json("minmax")},
+                                     {Scheme::kQ4_0, Json("importance")},
+                                     {Scheme::kPruned, Json()}}) {
+    MemoryStorage storage;
+    PutTinyCheckpoint(storage, "in");
+    const Importance importance = ImportanceBut(*Checkpoint::Open(storage, "in"), "");
+    const QuantizeOptions options{.format = Format::kDense, .scheme = scheme};
+    ASSERT_TRUE(WriteArtifact(storage, "in", "out", options, {}, {}, importance).ok());
+    const Json manifest = Json::parse(ToText(storage.Get("out/linchpin.json")));
+    EXPECT_EQ(manifest["tensors"][2]["action"], "quantized");
+    EXPECT_EQ(manifest["tensors"][2]["scale"], rule) << NameOf(scheme);
+  }
 }
 
 TEST_F(ManifestTest, FilesHaveTheirDigests) {
