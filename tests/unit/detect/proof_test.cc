@@ -47,11 +47,16 @@ TEST_F(ProofTest, LossesAreThoseOfTheReference) {
   ASSERT_EQ(proof.alone.size(), 3U);
   for (size_t i = 0; i < 3; ++i) {
     const Json& planted = model_.expected["planted"][i];
+    int matches = 0;
     for (const ProofArm& arm : proof.alone) {
+      ASSERT_EQ(arm.changed.size(), 1U);
       if (arm.changed[0].position.row != planted["row"]) continue;
+      ++matches;
+      EXPECT_EQ(arm.changed[0].position.column, planted["column"]);
       EXPECT_NEAR(arm.loss, zeroed["alone_loss"][i], 0.01);
       EXPECT_NEAR(arm.perplexity_ratio, std::exp(arm.loss - proof.baseline_loss), 1e-6);
     }
+    EXPECT_EQ(matches, 1) << planted;
   }
   EXPECT_NEAR(proof.joint->loss, zeroed["joint_loss"], 0.01);
   EXPECT_TRUE(proof.leave_one_out.empty() && proof.mean_alone.empty() && !proof.mean_joint);
