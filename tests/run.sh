@@ -4,7 +4,9 @@
 #   tests/run.sh              the last line reads "N passed, N failed"; exit 1 if any failed
 #
 # LINCHPIN_SHARED  models, text and expected values; default ../shared beside the repository
-# JOBS             compilers at once; default one per core
+# JOBS             compilers and tests at once; default one per core
+#
+# Reports of each runner, and what each test took, stay in build/reports. tests/README.md says what is run and why.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -18,53 +20,17 @@ exec < /dev/null
 
 step() { printf '\n== %s (%d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
 
-# logged NAME COMMAND...: runs a command; shows what it said only if it fails.
-logged() {
-  local log=$reports/$1.log
-  shift
-  "$@" > "$log" 2>&1 || { tail -n 100 "$log"; return 1; }
-}
-
-install_packages() {
-  bash deploy/install_packages.sh deploy/build-packages.txt tests/packages.txt
-  command -v npm > /dev/null || echo npm | bash deploy/install_packages.sh -
-}
-
-# LibTorch's wheel first: installed together, pip may settle on another one.
-install_python() {
-  local wanted
-  wanted=$(sha256sum < tests/requirements.txt)
-  if [ "$(cat "$venv/installed" 2> /dev/null)" = "$wanted" ]; then return; fi
-  rm -rf "$venv"
-  python3 -m venv "$venv"
-  logged pip "$venv/bin/pip" install "$(grep '^torch==' tests/requirements.txt)"
-  logged pip "$venv/bin/pip" install -r tests/requirements.txt
-  echo "$wanted" > "$venv/installed"
-}
-
-# install_npm DIRECTORY ARGUMENTS...: npm install into build/DIRECTORY.
-install_npm() {
-  local folder=build/$1
-  shift
-  if [ "$(cat "$folder/installed" 2> /dev/null)" = "$*" ]; then return; fi
-  mkdir -p "$folder"
-  logged npm npm install --no-audit --no-fund --ignore-scripts --prefix "$folder" "$@"
-  echo "$*" > "$folder/installed"
-}
-install_buf() { install_npm npm @bufbuild/buf@1.75.0; }
-# An S3 server that checks signatures.
-install_s3rver() { install_npm s3rver @20minutes/s3rver@4.0.3; }
-# Without its optional packages: they are the same for other machines and for GPUs.
-install_llama_cpp() {
-  install_npm llama_cpp --omit=optional node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
-}
-
-# build NAME CONFIGURE-ARGUMENTS...: configures and builds build/NAME.
+# build NAME CONFIGURE-ARGUMENTS... -- BUILD-ARGUMENTS...: configures and builds build/NAME.
 build() {
-  local name=$1
+  local name=$1 configure=()
   shift
-  logged "$name.configure" cmake "$@"
-  cmake --build "build/$name" -j "$jobs" > "$reports/$name.build.log" 2>&1 || {
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    configure+=("$1")
+    shift
+  done
+  shift
+  cmake "${configure[@]}" > "$reports/$name.configure.log" 2>&1 || { cat "$reports/$name.configure.log"; return 1; }
+  cmake --build "$@" -j "$jobs" > "$reports/$name.build.log" 2>&1 || {
     grep -E -A20 'error|FAILED' "$reports/$name.build.log" || cat "$reports/$name.build.log"
     return 1
   }
@@ -76,37 +42,50 @@ torch_prefixes() {
     'import os, torch; print(torch.utils.cmake_prefix_path, os.path.dirname(torch.__file__), sep=";")'
 }
 
+# The engine alone, and of its tests those that come to LibTorch.
+build_with_current_torch() {
+  build torch2 -S . -B build/torch2 -G Ninja -DCMAKE_BUILD_TYPE=Dev -DLINCHPIN_BUILD_SERVICE=OFF \
+    "-DLINCHPIN_TESTS=forward_test;importance_test;libtorch_module_test;detect_test;pipeline_test" \
+    "-DCMAKE_PREFIX_PATH=$(torch_prefixes)" -- build/torch2
+}
+
 # Test runners: a failure is counted at the end, not here.
 run_ctest() {
   ctest --test-dir "build/$1" -j "$jobs" --output-on-failure --no-tests=error \
     --output-junit "$reports/$1.xml" | grep -vE ' (Passed|Start) ' || true
 }
+# A file of tests stays in one process; that many processes have the cores for themselves, so servers and torch take a thread.
 run_pytest() {
-  "$venv/bin/python" -B -m pytest -q -p no:cacheprovider --durations=5 \
+  LINCHPIN_THREADS=1 OMP_NUM_THREADS=1 "$venv/bin/python" -B -m pytest -q -p no:cacheprovider -n "$jobs" --dist loadfile \
     --junit-xml "$reports/pytest.xml" "$@" || true
+}
+
+versions() {
+  "$venv/bin/python" -c 'import importlib.metadata as m
+for name in ("torch", "transformers", "compressed-tensors", "gguf"): print(name, m.version(name))'
+  echo "node $("$venv/bin/node" --version), $(c++ --version | head -n 1)"
+  echo "instruction sets: $(grep -m 1 ^flags /proc/cpuinfo | grep -oE 'avx2|avx512[a-z_]+|amx_[a-z0-9]+' | tr '\n' ' ')"
 }
 
 # In a function, so that the whole script is read before it runs.
 main() {
-  rm -rf "$reports"
+  rm -rf "$reports" "$root/build/outputs"
   mkdir -p "$reports"
   trap 'echo "tests/run.sh did not come to its end"; echo "0 passed, 1 failed"' EXIT
-  step "packages"; install_packages
-  step "python"; install_python
-  step "buf"; install_buf
-  step "s3rver"; install_s3rver
-  step "llama.cpp"; install_llama_cpp
-  step "build with Debian's LibTorch"; build dev --preset dev
-  step "C++ tests"; run_ctest dev
-  step "build what ships"; build release --preset release
-  step "build the engine with the LibTorch of PyPI's torch"
-  build torch2 -S . -B build/torch2 -G Ninja -DCMAKE_BUILD_TYPE=Dev -DLINCHPIN_BUILD_SERVICE=OFF \
-    "-DCMAKE_PREFIX_PATH=$(torch_prefixes)"
-  step "C++ tests of that engine"; run_ctest torch2
+  step "what the tests need"; bash tests/install.sh
+  versions
+  step "build what ships, with its tests"; build release --preset check -- --preset check
+  step "C++ tests"; run_ctest release
   step "Python tests"; run_pytest tests
+  step "build the engine with the LibTorch of PyPI's torch"; build_with_current_torch
+  step "C++ tests of that engine"; run_ctest torch2
+  step "build with sanitizers"; build sanitize --preset sanitize -- --preset sanitize
+  step "tests with sanitizers"; run_ctest sanitize
+  step "fuzzing"; bash tests/fuzz/fuzz.sh 20 || true
   step "done"
+  "$venv/bin/python" tests/timings.py "$reports"/*.xml | tee "$reports/timings.txt"
   trap - EXIT
-  "$venv/bin/python" tests/count_tests.py "$reports"/{dev,torch2,pytest}.xml
+  "$venv/bin/python" tests/count_tests.py "$reports"/{release,torch2,sanitize,fuzz,pytest}.xml
 }
 
 main

@@ -52,3 +52,11 @@ def test_nothing_at_all_is_a_failure():
     result = subprocess.run([sys.executable, "-B", str(SCRIPT)], capture_output=True, text=True,
                             check=False)
     assert (result.returncode, result.stdout) == (1, "0 passed, 0 failed\n")
+
+
+def test_a_test_of_several_reports_counts_once_and_passes_in_all_or_not(tmp_path):
+    passed, failed = (CTEST.format(status=status, inner="") for status in ("run", "fail"))
+    assert count(tmp_path, one=passed, two=passed) == (0, ["2 passed, 0 failed"])
+    for reports in ({"one": passed, "two": failed}, {"one": failed, "two": passed}):
+        code, lines = count(tmp_path, **reports)
+        assert (code, lines[-1]) == (1, "1 passed, 1 failed")
