@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -257,15 +258,23 @@ def test_a_limit_on_the_size_of_files_is_told_by_the_command_line(linchpin, demo
     assert os.listdir(tmp_path) == []
 
 
-def test_few_descriptors_are_told_and_not_fatal(checkpoint, tmp_path):
-    """The private server under a limit of 64 open files."""
+@pytest.mark.parametrize("limit, code, says", [
+    (12, 1, "error: pipe: Too many open files: raise the limit on open files [STORAGE_FAILED]"),
+    (18, 75, ": Too many open files [STORAGE_FAILED]"),
+    (64, 0, "")])
+def test_few_descriptors_are_told_and_not_fatal(checkpoint, reference, tmp_path, limit, code, says):
+    """Too few for the command to start its server; for the server to have all files open; and enough."""
     finished = CommandLine("--quiet").run(
         "compress", checkpoint, tmp_path / "out",
-        preexec_fn=lambda: __import__("resource").setrlimit(7, (64, 64)))
-    assert finished.code in (0, 1, 42, 75), finished.err
-    assert (tmp_path / "out").exists() == (finished.code == 0)
-    if finished.code != 0:
-        assert finished.err.strip().splitlines()[-1].startswith("error: ")
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+    assert finished.code == code, finished.err
+    assert finished.err.rstrip("\n").endswith(says), finished.err
+    if code == 0:
+        assert finished.err == ""
+        assert digests(tmp_path / "out") == reference
+    else:
+        assert finished.error
+        assert os.listdir(tmp_path) == []
 
 
 def test_soak(tmp_path):
