@@ -1,11 +1,65 @@
 #include "client/connection.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <string>
+#include <thread>
 
 #include "client/errors.h"
+#include "tests/support/patience.h"
 
 namespace linchpin {
 namespace {
+
+// Listens on a port of this machine and is no server.
+class Listener {
+ public:
+  Listener() {
+    sockaddr_in address{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof(address);
+    auto* const any = reinterpret_cast<sockaddr*>(&address);
+    EXPECT_EQ(bind(socket_, any, size), 0);
+    EXPECT_EQ(listen(socket_, 8), 0);
+    const timeval patience{.tv_sec = kPatience.count(), .tv_usec = 0};  // of accept
+    EXPECT_EQ(setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+    EXPECT_EQ(getsockname(socket_, any, &size), 0);
+    port_ = ntohs(address.sin_port);
+  }
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+  ~Listener() { close(socket_); }
+
+  // The first bytes of a call over a connection to `host` and the port.
+  std::string FirstBytes(const std::string& host) {
+    ConnectionOptions options;
+    options.endpoint = host + ":" + std::to_string(port_);
+    Interrupts interrupts;
+    std::unique_ptr<Connection> connection;
+    EXPECT_TRUE(Connection::Open(options, interrupts, connection).ok());
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + kPatience);
+    const std::jthread caller([&] {
+      v1::GetCapabilitiesResponse response;
+      connection->stub().GetCapabilities(&context, {}, &response);
+    });
+    std::string bytes(6, '\0');
+    const int caught = accept(socket_, nullptr, nullptr);
+    EXPECT_EQ(recv(caught, bytes.data(), bytes.size(), MSG_WAITALL),
+              static_cast<ssize_t>(bytes.size()));
+    context.TryCancel();
+    close(caught);
+    return bytes;
+  }
+
+ private:
+  const int socket_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int port_ = 0;
+};
 
 TEST(IsLocalEndpoint, TrueWherePlaintextStaysOnTheMachine) {
   for (const char* endpoint :
@@ -55,6 +109,16 @@ TEST(ConnectionOpen, DoesNotCallYet) {
   std::unique_ptr<Connection> connection;
   ASSERT_TRUE(Connection::Open(options, interrupts, connection).ok());
   EXPECT_EQ(connection->endpoint(), "localhost:1");
+}
+
+TEST(ConnectionOpen, SpeaksTlsToWhatIsNotLocalWithoutBeingTold) {
+  const std::string bytes = Listener().FirstBytes("0.0.0.0");
+  EXPECT_EQ(bytes[0], 22) << bytes;  // a record of a handshake
+  EXPECT_EQ(bytes[5], 1) << bytes;   // whose first message is a ClientHello
+}
+
+TEST(ConnectionOpen, SpeaksPlaintextToWhatIsLocal) {
+  EXPECT_EQ(Listener().FirstBytes("127.0.0.1"), "PRI * ");
 }
 
 }  // namespace
