@@ -22,13 +22,14 @@ class OurRun:
     own: dict   # as our pass had come to it
     seen: dict  # as the layer saw what it was given
     loss: float
+    kl: float  # from the model without rounding
 
 
 def run_on_inputs(model, ids, inputs, directory, lens="consumer", *settings):
     """`inputs`: {weight: what goes into it}; weights that are not among them have our own.
 
     `directory` is made and is of no use afterwards; `settings` are those of the tool."""
-    directory.mkdir()
+    directory.mkdir(parents=True)
     (directory / "ids.json").write_text(json.dumps(ids))
     for name, values in inputs.items():
         values.numpy().astype(numpy.float32).tofile(directory / name)
@@ -41,7 +42,7 @@ def run_on_inputs(model, ids, inputs, directory, lens="consumer", *settings):
         values = torch.from_numpy(numpy.fromfile(directory / f"{first}.{kind}", numpy.float32))
         return values.view(inputs[first].shape if first in inputs else (-1,))
 
-    run = OurRun({}, {}, document["loss"])
+    run = OurRun({}, {}, document["loss"], document["kl"])
     for weights in document["inputs"]:
         own, seen = read(weights[0], "own"), read(weights[0], "seen")
         run.own |= dict.fromkeys(weights, own)
@@ -53,6 +54,11 @@ def farthest(ours, theirs):
     """The largest difference, as a part of the largest magnitude of the token that it is in."""
     largest = theirs.abs().amax(-1, keepdim=True).clamp(min=1e-30)
     return ((ours - theirs).abs() / largest).max().item()
+
+
+def off(ours, theirs):
+    """The difference by root mean square, as a part of what there is."""
+    return ((ours - theirs).square().mean() / theirs.square().mean()).sqrt().item()
 
 
 def off_ties(ours, theirs, quotients, tie=2**-18):

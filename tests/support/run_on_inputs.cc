@@ -97,15 +97,27 @@ absl::StatusOr<std::unique_ptr<const LinearLens>> ArmLens(const Checkpoint& chec
   return Error(Reason::kOptionInvalid, "LENS", name + " is no arm", "name one");
 }
 
-absl::StatusOr<double> Loss(const ForwardPass& pass, const std::vector<int32_t>& ids) {
+absl::StatusOr<Matrix> AfterLayers(const ForwardPass& pass, const std::vector<int32_t>& ids) {
   ASSIGN_OR_RETURN(Matrix hidden, pass.Embed(ids));
   const std::vector<Lane> lanes = {{&hidden}};
   for (int i = 0; i < pass.layers(); ++i) RETURN_IF_ERROR(pass.RunLayer(i, lanes, {}));
+  return hidden;
+}
+
+double Mean(const std::vector<float>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+// Of what the lens makes of the model: its loss, and how far it is from the model without.
+absl::StatusOr<Json> Scores(const ForwardPass& pass, const ForwardPass& plain,
+                            const std::vector<int32_t>& ids) {
+  ASSIGN_OR_RETURN(const Matrix hidden, AfterLayers(pass, ids));
+  ASSIGN_OR_RETURN(const Matrix plain_hidden, AfterLayers(plain, ids));
   ASSIGN_OR_RETURN(const Head head, pass.LoadHead());
-  const std::vector<ScoreLane> ends = {{&hidden, ids}};
+  ASSIGN_OR_RETURN(const Head plain_head, plain.LoadHead());
+  const std::vector<ScoreLane> ends = {{&plain_hidden, ids, -1, &plain_head}, {&hidden, ids, 0}};
   ASSIGN_OR_RETURN(const auto scores, head.Score(ends, {}));
-  const std::vector<float>& losses = scores.front().losses;
-  return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
+  return Json{{"loss", Mean(scores[1].losses)}, {"kl", Mean(scores[1].divergences)}};
 }
 
 absl::Status Run(int argc, char** argv) {
@@ -124,8 +136,10 @@ absl::Status Run(int argc, char** argv) {
   }
   const ForcingLens forcing(std::move(lens), argv[3]);
   ASSIGN_OR_RETURN(const ForwardPass pass, ForwardPass::Open(checkpoint, config, &forcing));
-  ASSIGN_OR_RETURN(const double loss, Loss(pass, ids.get<std::vector<int32_t>>()));
-  std::cout << Json{{"inputs", forcing.inputs()}, {"loss", loss}}.dump() << "\n";
+  ASSIGN_OR_RETURN(const ForwardPass plain, ForwardPass::Open(checkpoint, config));
+  ASSIGN_OR_RETURN(Json result, Scores(pass, plain, ids.get<std::vector<int32_t>>()));
+  result["inputs"] = forcing.inputs();
+  std::cout << result.dump() << "\n";
   return absl::OkStatus();
 }
 
