@@ -2,13 +2,17 @@
 // no way to be provoked here fails.
 #include <sys/resource.h>
 
+#include <condition_variable>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <limits>
 #include <map>
+#include <mutex>
+#include <stop_token>
 #include <string>
+#include <utility>
 
 #include "base/status.h"
 #include "gmock/gmock.h"
@@ -132,13 +136,13 @@ grpc::Status IdsBeyondTheVocabulary() {
   return real.Detect(request);
 }
 
-// Grows the weights once the job has begun, as a copy that still runs would.
-class GrowingSource : public RunObserver {
+// Does something once a job has begun, in the middle of it.
+class AtFirstProgress : public RunObserver {
  public:
-  GrowingSource(RunObserver& next, std::string file) : next_(next), file_(std::move(file)) {}
+  AtFirstProgress(RunObserver& next, std::function<void()> act)
+      : next_(next), act_(std::move(act)) {}
   void OnProgress(const Progress& progress) override {
-    if (!grown_) std::ofstream(file_, std::ios::app) << "more";
-    grown_ = true;
+    if (!std::exchange(begun_, true)) act_();
     next_.OnProgress(progress);
   }
   void OnStageDone(Stage stage, double seconds, uint64_t read, uint64_t written) override {
@@ -148,17 +152,20 @@ class GrowingSource : public RunObserver {
 
  private:
   RunObserver& next_;
-  const std::string file_;
-  bool grown_ = false;
+  const std::function<void()> act_;
+  bool begun_ = false;
 };
 
+// The weights grow, as those of a copy that still runs would.
 grpc::Status ChangedWhileRead() {
   Engine engine = PipelineEngine();
   engine.compress = [real = engine.compress](const Storage& from, const std::string& source,
                                              const Storage& to, const std::string& destination,
                                              const CompressOptions& options,
                                              const RunContext& context) {
-    GrowingSource growing(*context.observer, source + "/model.safetensors");
+    AtFirstProgress growing(*context.observer, [&] {
+      std::ofstream(source + "/model.safetensors", std::ios::app) << "more";
+    });
     RunContext watched = context;
     watched.observer = &growing;
     return real(from, source, to, destination, options, watched);
@@ -166,6 +173,40 @@ grpc::Status ChangedWhileRead() {
   RealServer real({}, engine);
   return real.Compress();
 }
+
+// Where a detection of the real engine stands, in its middle, until it is stopped.
+class Halt {
+ public:
+  Engine engine() {
+    Engine engine = PipelineEngine();
+    engine.detect = [this, real = engine.detect](const Storage& storage, const std::string& source,
+                                                 const DetectRequest& request,
+                                                 const RunContext& context) {
+      AtFirstProgress standing(*context.observer, [&] { Stand(context.stop); });
+      RunContext watched = context;
+      watched.observer = &standing;
+      return real(storage, source, request, watched);
+    };
+    return engine;
+  }
+  // False when patience is over.
+  bool WaitForOne() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, kPatience, [this] { return stands_; });
+  }
+
+ private:
+  void Stand(const std::stop_token& stop) {
+    std::unique_lock lock(mutex_);
+    stands_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, stop, [] { return false; });
+  }
+
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  bool stands_ = false;
+};
 
 // As on a full disk: the file system takes no file of that size.
 grpc::Status StoreThatTakesNoMore() {
@@ -204,12 +245,11 @@ grpc::Status WithoutIdentity() {
 }
 
 grpc::Status OfAFullServer() {
-  FakeEngine fake;
-  RealServer real({.slots = 1}, fake.engine());
-  fake.Hold();
+  Halt halt;
+  RealServer real({.slots = 1}, halt.engine());
   grpc::ClientContext context;
-  auto held = real.server().stub()->DetectSuperWeights(&context, RealServer::From("/model"));
-  EXPECT_TRUE(fake.WaitForHeld(1));
+  auto held = real.server().stub()->DetectSuperWeights(&context, RealServer::From(real.Model()));
+  EXPECT_TRUE(halt.WaitForOne());
   const grpc::Status status = real.Detect();
   context.TryCancel();
   return status;
@@ -222,12 +262,11 @@ grpc::Status OfAServerGoingDown() {
 }
 
 grpc::Status OfAGoneCaller() {
-  FakeEngine fake;
-  RealServer real({}, fake.engine());
-  fake.Hold();
+  Halt halt;
+  RealServer real({}, halt.engine());
   grpc::ClientContext context;
-  auto reader = real.server().stub()->DetectSuperWeights(&context, RealServer::From("/model"));
-  EXPECT_TRUE(fake.WaitForHeld(1));
+  auto reader = real.server().stub()->DetectSuperWeights(&context, RealServer::From(real.Model()));
+  EXPECT_TRUE(halt.WaitForOne());
   context.TryCancel();
   const grpc::Status status = reader->Finish();
   EXPECT_TRUE(real.server().jobs().WaitIdle(kPatience));
@@ -235,6 +274,8 @@ grpc::Status OfAGoneCaller() {
   return status;
 }
 
+// What no input leads to: an exception of a library, say.  That of a LibTorch which is
+// not there is provoked in tests/e2e/test_libtorch.py.
 grpc::Status OfAFaultyServer() {
   FakeEngine fake;
   RealServer real({}, fake.engine());
@@ -244,16 +285,32 @@ grpc::Status OfAFaultyServer() {
 
 // VerifyArtifact tells of it in its result; what fails is seen in the metrics.
 grpc::Status OfAChangedOutput() {
-  FakeEngine fake;
-  RealServer real({}, fake.engine());
-  v1::VerifyArtifactRequest request;
-  request.set_directory(real.server().root());
-  grpc::ClientContext context;
-  auto reader = real.server().stub()->VerifyArtifact(&context, request);
-  v1::VerifyArtifactResponse last;
-  for (v1::VerifyArtifactResponse message; reader->Read(&message);) last = message;
-  EXPECT_TRUE(reader->Finish().ok());
-  EXPECT_FALSE(last.result().matches());
+  RealServer real;
+  EXPECT_TRUE(real.Compress().ok());
+  const auto verify = [&] {
+    v1::VerifyArtifactRequest request;
+    request.set_directory(real.server().root() + "/out");
+    grpc::ClientContext context;
+    auto reader = real.server().stub()->VerifyArtifact(&context, request);
+    v1::VerifyArtifactResponse last;
+    for (v1::VerifyArtifactResponse message; reader->Read(&message);) last = message;
+    EXPECT_TRUE(reader->Finish().ok());
+    return last.result();
+  };
+  EXPECT_TRUE(verify().matches());
+  EXPECT_EQ(real.server().Metric("linchpin_integrity_failures_total", "verify_mismatch"), 0);
+  // The last byte is of the last tensor.
+  const std::string weights = real.server().root() + "/out/model.safetensors";
+  std::fstream file(weights, std::ios::binary | std::ios::in | std::ios::out | std::ios::ate);
+  file.seekg(-1, std::ios::end);
+  const int last = file.get();
+  file.seekp(-1, std::ios::end).put(static_cast<char>(last ^ 1));
+  file.close();
+  const v1::VerificationResult changed = verify();
+  EXPECT_FALSE(changed.matches());
+  EXPECT_THAT(changed.mismatches(),
+              testing::ElementsAre(testing::StartsWith("model.safetensors: SHA-256 "),
+                                   testing::StartsWith("model.norm.weight: SHA-256 ")));
   EXPECT_EQ(real.server().Metric("linchpin_integrity_failures_total", "verify_mismatch"), 1);
   return {grpc::StatusCode::DATA_LOSS, "told in the result"};
 }
