@@ -150,6 +150,8 @@ def test_sigterm_lets_a_job_finish(held, store, reference, tmp_path):
     server.process.send_signal(signal.SIGTERM)
     await_that(lambda: server.metrics()["linchpin_draining"] == 1)
     assert running(server) == 1
+    refused = remote(server).run("detect", SOURCE)
+    assert refused.code == 75 and refused.error.endswith("[DRAINING]"), refused.err
     store.gate.release()
     _, error = job.communicate(timeout=PATIENCE)
     assert job.returncode == 0, error
