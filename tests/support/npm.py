@@ -1,7 +1,6 @@
 """Programs of the npm registry, which tests/install.sh installs, and the Node.js that runs them.
 
-PyPI's, which fetched them, crashes where it loads llama.cpp's libraries: it brings functions of its compiler's that
-theirs then call."""
+PyPI's, with which they are fetched, crashes where it loads llama.cpp's libraries."""
 
 from support.build import ROOT
 
