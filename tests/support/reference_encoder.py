@@ -33,8 +33,10 @@ def narrowed(values, kind):
 def nearest(places, grid):
     """The code of every place, ties to even."""
     if grid == "float8":
-        places = torch.from_numpy(numpy.clip(places, -448, 448))
-        return places.to(torch.float8_e4m3fn).float().numpy()
+        places = numpy.clip(places, -448, 448).astype("f4")
+        # Three bits behind the first, of which none is below 2^-6.
+        steps = numpy.ldexp(numpy.float32(1), numpy.maximum(numpy.frexp(places)[1] - 1, -6) - 3)
+        return numpy.round(places / steps) * steps
     exact = EXACT[grid]
     return numpy.round(numpy.clip(places, -exact, exact - 1)).astype("f4")
 

@@ -58,24 +58,23 @@ TYPES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "f16", 
 
 def packed_cases():
     """(model, scheme, rule): the default rule everywhere, each other in every kind of codes."""
-    yield from ((model, scheme, "importance") for model in FAMILIES for scheme in PACKED)
-    for kind in ("w4a16", "asymmetric", "w8a16"):
-        yield from (("llama", f"{kind} {group}", rule) for group, rule in
-                    (("32", "mse"), ("64", "minmax"), ("128", "signed"), ("channel", "mse"))
-                    if (kind, rule) != ("asymmetric", "signed"))
-    yield from (("llama", scheme, rule) for scheme in ("w8a8", "fp8") for rule in RULES[1:])
-    yield from (("tinystories", scheme, rule) for scheme in ("w4a16 128", "w8a16 32", "w8a8", "fp8")
-                for rule in ("importance", "signed"))
-    yield from (("tinystories", "asymmetric 128", rule) for rule in ("importance", "minmax"))
-    yield from (("bf16 experts", scheme, "importance") for scheme in ("w4a16 32", "w8a16 channel", "fp8"))
+    cases = [(model, scheme, "importance") for model in FAMILIES for scheme in PACKED]
+    rules = ("32", "mse"), ("64", "minmax"), ("128", "signed"), ("channel", "mse")
+    cases += [("llama", f"{kind} {group}", rule) for kind in ("w4a16", "asymmetric", "w8a16")
+              for group, rule in rules if (kind, rule) != ("asymmetric", "signed")]
+    cases += [("llama", scheme, rule) for scheme in ("w8a8", "fp8") for rule in RULES[1:]]
+    cases += [("tinystories", scheme, rule) for scheme in ("w4a16 128", "w8a16 32", "w8a8", "fp8")
+              for rule in ("importance", "signed")]
+    cases += [("tinystories", "asymmetric 128", rule) for rule in ("importance", "minmax")]
+    return cases + [("bf16 experts", scheme, "importance") for scheme in ("w4a16 32", "w8a16 channel", "fp8")]
 
 
 def gguf_cases():
-    yield from (("llama", scheme, rule) for scheme in TYPES[:8] for rule in RULES[:3])
-    yield from (("llama", scheme, "importance") for scheme in TYPES[8:])
-    yield from ((model, scheme, "importance") for model in ("phi3", "mixtral", "qwen2_moe")
-                for scheme in ("q4_0", "q5_k"))
-    yield from (("stories", scheme, "importance") for scheme in ("q4_1", "q8_0"))
+    cases = [("llama", scheme, rule) for scheme in TYPES[:8] for rule in RULES[:3]]
+    cases += [("llama", scheme, "importance") for scheme in TYPES[8:]]
+    cases += [(model, scheme, "importance") for model in ("phi3", "mixtral", "qwen2_moe")
+              for scheme in ("q4_0", "q5_k")]
+    return cases + [("stories", scheme, "importance") for scheme in ("q4_1", "q8_0")]
 
 
 def options_of(scheme, rule):
@@ -209,9 +208,13 @@ def slots_of(source, scheme):
 
 
 def kind_of(name, columns, kind):
+    if kind.endswith("F16"):
+        return kind
+    if columns % 32:
+        return "F16"
     if name in ("token_embd.weight", "output.weight"):
-        return kind if kind.endswith("F16") else "Q8_0"
-    return GIVES_WAY[kind] if kind in GIVES_WAY and columns % 256 else kind
+        return "Q8_0"
+    return GIVES_WAY[kind] if columns % 256 and kind in GIVES_WAY else kind
 
 
 def errors_of_blocks(slots, output):
