@@ -39,11 +39,10 @@ def check(linchpin, source, out, tmp_path, unpack):
     check_loss(out, ids, ours.json["loss"], unpack)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("family", UNTIED)
+@pytest.mark.parametrize("family, scheme", [
+    (family, scheme) for family in UNTIED for scheme in SCHEMES
+    if (family, scheme) != ("mixtral", "w8a8")])  # transformers 5 reads no experts in int8
 def test_transformers_reads_an_8_bit_head(linchpin, shared, tmp_path, family, scheme):
-    if family == "mixtral" and scheme == "w8a8":
-        scheme = "fp8"  # transformers 5 reads no experts in int8
     source = shared / "oracles/families" / family
     out = tmp_path / "out"
     linchpin("compress", source, out, *SCHEMES[scheme], "--lm-head", "8")
@@ -93,7 +92,7 @@ def test_what_transformers_would_misread_is_refused(linchpin, shared, tmp_path):
     be another, and no error would say so."""
     tied = shared / "oracles/families/qwen2"
     refused = linchpin.run("compress", tied, tmp_path / "out", "--embeddings", "8")
-    assert refused.code == 42 or refused.code == 1
+    assert refused.code == 42
     assert "8 bits beside w4a16" in refused.error and not (tmp_path / "out").exists()
 
 
@@ -108,7 +107,7 @@ def test_8_bits_cost_next_to_nothing_and_halve_the_tensor(linchpin, shared, tmp_
         plan = linchpin("--json", "plan", source, "--scheme", "w8a16", *options).json
         sizes[name] = sum(tensor["bytes_out"] for tensor in plan["tensors"]
                           if tensor["name"] == "lm_head.weight")
-        assert result["bytes_out"] > 0
+        assert result["bytes_out"] == sum(t.nbytes for t in tensors_of(out).values())
     assert losses["on"] == pytest.approx(losses["off"], abs=0.01)
     assert losses["on"] != losses["off"], "it is rounded"
     assert sizes["on"] < 0.52 * sizes["off"]
