@@ -13,8 +13,12 @@ namespace linchpin {
 namespace {
 
 constexpr int64_t kSlabElements = 4 << 20;
+// Of a narrow model there would be more, and logits of them take memory, too.
+constexpr int64_t kMostSlabRows = 8192;
 
-int64_t SlabRows(int64_t hidden) { return std::max<int64_t>(1, kSlabElements / hidden); }
+int64_t SlabRows(int64_t hidden) {
+  return std::clamp<int64_t>(kSlabElements / hidden, 1, kMostSlabRows);
+}
 
 // The head of a lane: its own, or else `head`.
 const OutputHead& HeadOf(const ScoreLane& lane, const OutputHead& head) {
