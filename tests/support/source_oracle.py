@@ -26,6 +26,9 @@ from support.reference_encoder import encoded, error_weights
 from support.wide_models import wide_model
 
 BLOCK = re.compile(r"\.(layers|h)\.\d+\.")
+# Of llama: the norms of a layer and the layers that read what they give.
+READERS = {"input_layernorm": ("self_attn.q", "self_attn.k", "self_attn.v"),
+           "post_attention_layernorm": ("mlp.gate", "mlp.up")}
 # What routes tokens stays as it is.
 ROUTERS = ("mlp.gate.weight", "block_sparse_moe.gate.weight", "shared_expert_gate.weight")
 # By the default of options_of's default rule; of random models nothing is.
