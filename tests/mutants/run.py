@@ -23,7 +23,7 @@ COPY = ROOT / "build/mutants"
 BUILD = COPY / "build/release"
 LIMIT = 600  # seconds that a killer may take
 ENVIRONMENT = {"LINCHPIN_SHARED": str(ROOT.parent / "shared"), **os.environ, "CI": "true"}
-PROGRAMS = ["linchpin", "linchpin-server", "tokenize", "dump_checkpoint", "encode_blocks"]
+PROGRAMS = ["linchpin", "linchpin-server", "tokenize", "dump_checkpoint", "encode_blocks", "read_json", "run_on_inputs"]
 
 
 def mutants():
