@@ -58,6 +58,7 @@ run_ctest() {
 run_pytest() {
   LINCHPIN_THREADS=1 OMP_NUM_THREADS=1 "$venv/bin/python" -B -m pytest -q -p no:cacheprovider -n "$jobs" --dist loadfile \
     --junit-xml "$reports/pytest.xml" "$@" || true
+  rm -rf "$root/build/outputs"
 }
 
 versions() {
