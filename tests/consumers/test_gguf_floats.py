@@ -55,7 +55,7 @@ def test_every_type_means_the_same_to_ggml(compressed, tmp_path, family, scheme)
     assert scheme.upper() in check_floats(out / "model.gguf", tmp_path)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["q4_k", "q5_1"])
 def test_a_trained_model_means_the_same_to_ggml(compressed, tmp_path, scheme):
     """Without gguf-py, which takes long for so much."""
     out = compressed(smollm2_gguf(), "--format", "gguf", "--scheme", scheme)
