@@ -20,13 +20,20 @@ from support.quantized_models import load_in_transformers, loss_of
 CLOSE = 5e-5
 
 
+def linears_of(model):
+    """(weight as it is stored, module): transformers calls gpt_neox's head otherwise than its files do."""
+    head = {"lm_head": "embed_out"} if model.config.model_type == "gpt_neox" else {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            yield head.get(name, name) + ".weight", module
+
+
 def inputs_of(model, ids):
     """{weight: what goes into its layer, as transformers has it} and the loss."""
     inputs, hooks = {}, []
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            hooks.append(module.register_forward_pre_hook(
-                lambda _module, given, name=name: inputs.update({name + ".weight": given[0].clone()})))
+    for name, module in linears_of(model):
+        hooks.append(module.register_forward_pre_hook(
+            lambda _module, given, name=name: inputs.update({name: given[0].clone()})))
     loss = loss_of(model, ids)
     for hook in hooks:
         hook.remove()
@@ -35,7 +42,7 @@ def inputs_of(model, ids):
 
 def rounded_layers(model):
     """{weight: module} of those whose input the consumer rounds."""
-    return {name + ".weight": module for name, module in model.named_modules()
+    return {name: module for name, module in linears_of(model)
             if getattr(getattr(module, "quantization_scheme", None), "input_activations", None)}
 
 
