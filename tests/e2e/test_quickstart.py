@@ -1,5 +1,6 @@
 """deploy/quickstart.sh, as a stranger runs it."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -7,27 +8,27 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def quickstart(*arguments):
+def quickstart(*arguments, **environment):
     return subprocess.run(["bash", str(ROOT / "deploy/quickstart.sh"), *map(str, arguments)],
                           capture_output=True, text=True, check=False, timeout=3600,
-                          stdin=subprocess.DEVNULL)
+                          stdin=subprocess.DEVNULL, env=os.environ | environment)
 
 
-def servers():
-    return set(subprocess.run(["pgrep", "-f", str(ROOT / "build/release/bin/linchpin-server")],
-                              capture_output=True, text=True, check=False).stdout.split())
+def servers_in(place):
+    """Those that listen there: other tests have servers of their own."""
+    return subprocess.run(["pgrep", "-f", f"linchpin-server --listen unix:{place}"], capture_output=True, text=True,
+                          check=False).stdout.split()
 
 
-def test_shows_the_whole_story_and_stops_its_server():
-    before = servers()
-    result = quickstart()
+def test_shows_the_whole_story_and_stops_its_server(tmp_path):
+    result = quickstart(TMPDIR=str(tmp_path))
     assert result.returncode == 0, result.stderr
     for line in (r"^verdict +single: ", r"x[\d,.]+ without the super weights", r" critical$",
                  r" bit for bit$", r"times smaller", r"^matches +\d+ files checked",
                  r'^linchpin_jobs_total\{kind="compress",result="ok"\} 1$',
                  r"^linchpin_super_weights_detected_total 1$", r"^Done in "):
         assert re.search(line, result.stdout, re.MULTILINE), (line, result.stdout)
-    assert servers() <= before
+    assert not servers_in(tmp_path) and not list(tmp_path.iterdir())
 
 
 def test_compresses_a_model_into_a_place_of_the_callers(shared, tmp_path):
