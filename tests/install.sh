@@ -25,7 +25,7 @@ current() { [ "$(cat "$1/installed" 2> /dev/null)" = "$(sha256sum "${@:2}")" ]; 
 installed() { sha256sum "${@:2}" > "$1/installed"; }
 
 install_packages() {
-  bash deploy/install_packages.sh deploy/build-packages.txt tests/packages.txt tests/sanitizer-packages.txt
+  bash deploy/install_packages.sh deploy/build-packages.txt tests/packages.txt
 }
 
 # install_venv FOLDER LOCK-FILE: torch first, with the libraries that its file names; then what the lock file has.
