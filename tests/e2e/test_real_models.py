@@ -27,13 +27,14 @@ def test_smollm2_pair_matters_together(linchpin, smollm2, shared):
         timeout=900).json
     proof = detection["proof"]
     assert (proof["windows"], proof["window"]) == (4, 256)
-    assert proof["baseline"]["perplexity"] == pytest.approx(25.1, abs=0.1)
+    # To the digits that oracles/README.md has, from transformers.
+    assert proof["baseline"]["perplexity"] == pytest.approx(25.1, abs=0.05)
     first, second = (arm["perplexity_ratio"] for arm in proof["alone"])
-    assert first == pytest.approx(5.58, abs=0.1)
-    assert second == pytest.approx(1.21, abs=0.03)
-    assert proof["joint"]["perplexity_ratio"] > 10_000
+    assert first == pytest.approx(5.58, abs=0.02)
+    assert second == pytest.approx(1.21, abs=0.005)
+    assert proof["joint"]["perplexity_ratio"] == pytest.approx(61_662, rel=2e-3)
     for arm in proof["null"]:
-        assert arm["perplexity_ratio"] == pytest.approx(1, abs=0.02)
+        assert arm["perplexity_ratio"] == pytest.approx(1, abs=0.002)
     assert detection["verdict"] == "several"
     assert [w["class"] for w in detection["super_weights"]] == ["critical", "joint"]
 
@@ -79,7 +80,7 @@ def test_tinystories_loss_on_stories_is_that_of_transformers(linchpin, shared, t
     (tmp_path / "ids.json").write_text(json.dumps(sequences))
     result = linchpin("evaluate", model, "--tokens", tmp_path / "ids.json", "--json").json
     assert result["tokens"] == sum(len(ids) - 1 for ids in sequences)
-    assert result["loss"] == pytest.approx(reference_loss(model, sequences), abs=0.002)
+    assert result["loss"] == pytest.approx(reference_loss(model, sequences), abs=1e-5)
 
 
 def test_tinystories_loss_on_windows_is_the_published_one(linchpin, shared):
@@ -88,7 +89,7 @@ def test_tinystories_loss_on_windows_is_the_published_one(linchpin, shared):
                       shared / "text/tinystories_train_head.txt", "--window", 256, "--windows", 40,
                       "--json").json
     assert result["tokens"] == 40 * 255
-    assert result["loss"] == pytest.approx(3.4358, abs=0.002)
+    assert result["loss"] == pytest.approx(3.4358, abs=1e-4)
 
 
 @pytest.mark.parametrize("variant", ["", "bf16"])
