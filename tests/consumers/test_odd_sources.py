@@ -4,25 +4,36 @@ ones and scalars.  What comes out is finite, as near as the scheme can be, and v
 
 import json
 
-import gguf
 import numpy
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from support.byte_tokenizer import ROWS, byte_tokenizer
+from support.decoded_outputs import blocks_of, decoded, grid_misses, stored
+from support.gguf_models import pair_rows
+from support.smollm2 import split_rotary
 
 WIDTH = 256
 KINDS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 COMPRESSED = {"w4a16": [], "asymmetric": ["--asymmetric"], "channel": ["--group-size", "channel"],
               "w8a16": ["--scheme", "w8a16"], "w8a8": ["--scheme", "w8a8"],
               "fp8": ["--scheme", "fp8"]}
+SEARCHED = ["q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"]
 GGUF = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "f16", "bf16"]
-RULES = ["importance", "minmax"]
+HEADS = 4
+NAMES = {"self_attn.q": "attn_q", "self_attn.k": "attn_k", "self_attn.v": "attn_v", "self_attn.o": "attn_output",
+         "mlp.gate": "ffn_gate", "mlp.up": "ffn_up", "mlp.down": "ffn_down"}
+PAIRED = ("self_attn.q", "self_attn.k")
 CONSTANT, HUGE, SPIKE = 1, 5, 6  # rows of every matrix
 # Of the largest of a row: a step of 4 bits, which the far end of q4_0 is off by, with a little for
 # what scales round.
 STEP = 0.13
+# Likewise of min-max and signed scales, whose far end has no code.
+CODE_STEPS = {"pack4": STEP, "pack8": 0.008, "int8": 0.008, "float8": 0.04}
+# Where a scale is searched for: the error of an ordinary row, in parts of the row.
+ROW_ERRORS = {"pack4": 0.152, "pack8": 0.0112, "int8": 0.0112, "float8": 0.03, "q4_0": 0.11, "q4_1": 0.09, "q5_0": 0.054,
+              "q5_1": 0.044, "q4_k": 0.091, "q5_k": 0.045, "q6_k": 0.022}
 
 
 def odd_rows(weight):
@@ -54,7 +65,7 @@ def model_of(directory, kind):
     save_file(tensors, directory / "model.safetensors", {"format": "pt"})
     (directory / "config.json").write_text(json.dumps({
         "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": WIDTH,
-        "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 4,
+        "num_hidden_layers": 1, "num_attention_heads": HEADS, "num_key_value_heads": HEADS,
         "vocab_size": ROWS, "rms_norm_eps": 1e-5, "max_position_embeddings": 64,
         "tie_word_embeddings": True, "hidden_act": "silu", "bos_token_id": 1, "eos_token_id": 2}))
     byte_tokenizer(directory, ROWS)
@@ -66,50 +77,82 @@ def sources_fixture(tmp_path_factory):
     return {kind: model_of(tmp_path_factory.mktemp("odd") / kind, kind) for kind in KINDS}
 
 
-def check_rows(name, restored, source, step):
-    restored, source = numpy.asarray(restored, "f4"), source.float().numpy()
+def check_rows(name, restored, source, step, ends=numpy.inf):
+    """Numbers beyond `ends` are as large as can be; others are off by `step` of their row's largest at most."""
     assert numpy.isfinite(restored).all(), name
     largest = numpy.abs(source).max(1, keepdims=True)
+    assert numpy.abs(restored[HUGE]).min() >= min(ends, largest[HUGE, 0]) * (1 - step), name
     error = numpy.abs(restored - source) / numpy.maximum(largest, 1e-5)
-    # A 16-bit scale or number ends at 65504: what is beyond is as large as can be.
-    assert numpy.abs(restored[HUGE]).min() >= 65504 * (1 - STEP) or largest[HUGE] < 65504, name
-    error[HUGE] = 0 if largest[HUGE] > 65504 else error[HUGE]
-    assert error.max() <= step, (name, numpy.unravel_index(error.argmax(), error.shape),
-                                 error.max())
+    error[HUGE] = 0 if largest[HUGE, 0] > ends else error[HUGE]
+    assert error.max() <= step, (name, numpy.unravel_index(error.argmax(), error.shape), error.max())
     assert not restored[0].any() and not restored[7].any(), name
+
+
+def check_ordinary_rows(name, restored, source, rule, bound):
+    """Of importance where channels matter alike: behind the rows of 1e6 nothing else does, and is given up."""
+    assert numpy.isfinite(restored).all(), name
+    assert not restored[0].any() and not restored[7].any(), name
+    if rule == "mse" or name in ("self_attn.q", "self_attn.k", "self_attn.v"):
+        off, size = (numpy.sqrt((each[8:] ** 2).sum(1)) for each in (restored - source, source))
+        assert (off <= bound * size).all(), (name, (off / size).max())
+
+
+def weights_of(source):
+    """{name without its layer: float32}."""
+    tensors = stored(source)
+    return {name: tensors[f"model.layers.0.{name}_proj.weight"].floats() for name in NAMES}
+
+
+def read_blocks(out):
+    """{name: (values in the rows' order of the checkpoint, Blocks)}; GGUF pairs rows for the rotation."""
+    blocks = blocks_of(out / "model.gguf")
+    found = {name: blocks[f"blk.0.{theirs}.weight"] for name, theirs in NAMES.items()}
+    return {name: (split_rotary(each.values(), HEADS) if name in PAIRED else each.values(), each)
+            for name, each in found.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scheme", GGUF)
 def test_gguf(kind, scheme, sources, linchpin, tmp_path):
     out = tmp_path / "out"
-    # The other rules give up what no activation meets.
-    linchpin("compress", sources[kind], out, "--format", "gguf", "--scheme", scheme, "--scale",
-             "minmax", "--preserve", "none")
+    linchpin("compress", sources[kind], out, "--format", "gguf", "--scheme", scheme, "--scale", "minmax",
+             "--preserve", "none")
     assert linchpin("verify", out).code == 0
-    source = load_file(sources[kind] / "model.safetensors")
-    names = {"blk.0.attn_v.weight": "self_attn.v", "blk.0.ffn_gate.weight": "mlp.gate",
-             "blk.0.ffn_up.weight": "mlp.up", "blk.0.ffn_down.weight": "mlp.down"}
-    for tensor in gguf.GGUFReader(out / "model.gguf").tensors:
-        if tensor.name in names:
-            check_rows(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type),
-                       source[f"model.layers.0.{names[tensor.name]}_proj.weight"], STEP)
+    weights = weights_of(sources[kind])
+    for name, (values, _) in read_blocks(out).items():
+        check_rows(name, values, weights[name], STEP, ends=65504)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scheme", COMPRESSED)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("scheme", SEARCHED)
+@pytest.mark.parametrize("rule", ["importance", "mse"])
+def test_gguf_that_is_searched(scheme, rule, sources, linchpin, tmp_path):
+    out = tmp_path / "out"
+    linchpin("compress", sources["f16"], out, "--format", "gguf", "--scheme", scheme, "--scale", rule,
+             "--preserve", "none")
+    weights = weights_of(sources["f16"])
+    for name, (values, blocks) in read_blocks(out).items():
+        weight = weights[name]
+        assert blocks.misses(pair_rows(weight, HEADS) if name in PAIRED else weight) == 0, name
+        check_ordinary_rows(name, values, weight, rule, ROW_ERRORS[scheme])
+
+
+@pytest.mark.parametrize("kind, scheme, rule", [
+    *((kind, scheme, rule) for kind in KINDS for scheme in COMPRESSED for rule in ("importance", "minmax")),
+    *(("f32", scheme, "mse") for scheme in COMPRESSED),
+    *(("bf16", scheme, "signed") for scheme in COMPRESSED if scheme != "asymmetric")])
 def test_compressed_tensors(kind, scheme, rule, sources, linchpin, tmp_path):
     out = tmp_path / "out"
-    linchpin("compress", sources[kind], out, *COMPRESSED[scheme], "--scale", rule, "--preserve",
-             "none")
+    linchpin("compress", sources[kind], out, *COMPRESSED[scheme], "--scale", rule, "--preserve", "none")
     assert linchpin("verify", out).code == 0
-    stored = load_file(out / "model.safetensors")
-    scales = [t for n, t in stored.items() if n.endswith("_scale")]
-    assert len(scales) == 7
-    for scale in scales:
-        assert torch.isfinite(scale.float()).all()
-        assert scale.float().abs().min() > 0
+    weights, written = weights_of(sources[kind]), stored(out)
+    for name, weight in weights.items():
+        found = decoded(written, f"model.layers.0.{name}_proj.weight")
+        assert numpy.isfinite(found.scales).all() and found.scales.all(), name
+        assert grid_misses(weight, found) == 0, name
+        if rule in ("importance", "mse"):
+            check_ordinary_rows(name, found.values(), weight, rule, ROW_ERRORS[found.grid])
+        else:
+            check_rows(name, found.values(), weight, CODE_STEPS[found.grid])
 
 
 def test_ten_thousand_tensors_empty_ones_and_scalars_are_carried_over(sources, linchpin, tmp_path):
