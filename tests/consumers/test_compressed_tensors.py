@@ -160,8 +160,8 @@ def test_a_preserved_tensor_is_the_sources(compress, smollm2):
         "lm_head", DOWN_PROJ.removesuffix(".weight")]
 
 
-@pytest.mark.parametrize("scale", ["signed", "minmax"])
-def test_a_preserving_scale_gives_the_weight_bit_for_bit(compress, smollm2, scale):
+@pytest.mark.parametrize("scale, most_lost", [("signed", 0.119), ("minmax", 0.131)])  # 0.108, 0.119 today
+def test_a_preserving_scale_gives_the_weight_bit_for_bit(compress, smollm2, scale, most_lost):
     model = smollm2("bf16")
     out = compress(model, "--scale", scale, "--preserve", "scale")
     tensors = tensors_of(out)
@@ -171,7 +171,7 @@ def test_a_preserving_scale_gives_the_weight_bit_for_bit(compress, smollm2, scal
     for row, column in SUPER_WEIGHTS:
         assert restored[row, column] == source[row, column], (row, column)
     # Everything else is rounded as ever.
-    assert (restored - source).float().abs().mean() < 0.2 * source.float().abs().mean()
+    assert (restored - source).float().abs().mean() < most_lost * source.float().abs().mean()
 
 
 def decompress(directory, tensors, name):
