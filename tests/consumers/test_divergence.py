@@ -3,7 +3,7 @@ predictions, scheme by scheme, below a ceiling.
 
 Weights are decoded by this folder's own code or by gguf-py and put into the source in transformers; activations
 are not rounded, for then a ceiling would hold a draw of chance.  The source lies on no grid (smollm2_dithered).
-A ceiling is 15 % above what was measured, on AVX2 and AVX-512 alike, and below what minmax gives wherever importance
+A ceiling is 15 % above what was measured, and below what minmax gives wherever importance
 has a say (not in q8_0 and blocks), so that a scale that is no longer weighed by it is seen."""
 
 import os
