@@ -4,8 +4,8 @@
 #
 #   tests/install.sh          what is installed already, in the version that is asked for, is left alone
 #
-# Everything from PyPI and npm is pinned with its digest: requirements.txt, torch.txt, models.txt, vllm/requirements.txt,
-# npm/package-lock.json. tests/lock.sh makes them anew.
+# Everything from PyPI and npm is pinned with its digest: requirements.txt, torch.txt, torch_cpu.txt, models.txt,
+# vllm/requirements.txt, npm/package-lock.json. tests/lock.sh makes them anew.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$PWD/build
@@ -28,16 +28,23 @@ install_packages() {
   bash deploy/install_packages.sh deploy/build-packages.txt tests/packages.txt
 }
 
-# install_venv FOLDER LOCK-FILE: torch first, with the libraries that its file names; then what the lock file has.
+# install_torch FOLDER: what PyPI's file needs of CUDA is fetched only where the build for the CPU is not to be had.
+install_torch() {
+  local pip=$build/$1/bin/pip install=(install --no-deps --require-hashes -r)
+  "$pip" "${install[@]}" tests/torch_cpu.txt > "$logs/$1.log" 2>&1 && return
+  logged "$1" "$pip" "${install[@]}" tests/torch.txt
+  logged "$1" "$pip" install "$(grep -o '^torch==[^ ]*' tests/torch.txt)"
+}
+
+# install_venv FOLDER LOCK-FILE: torch first, then what the lock file has.
 install_venv() {
-  local venv=$build/$1 pip=$build/$1/bin/pip
-  if current "$venv" tests/torch.txt "$2"; then return; fi
+  local venv=$build/$1 inputs=(tests/torch.txt tests/torch_cpu.txt "$2")
+  if current "$venv" "${inputs[@]}"; then return; fi
   rm -rf "$venv"
   python3 -m venv "$venv"
-  logged "$1" "$pip" install --no-deps --require-hashes -r tests/torch.txt
-  logged "$1" "$pip" install --no-deps --require-hashes -r "$2"
-  logged "$1" "$pip" install "$(grep -o '^torch==[^ ]*' tests/torch.txt)"
-  installed "$venv" tests/torch.txt "$2"
+  install_torch "$1"
+  logged "$1" "$venv/bin/pip" install --no-deps --require-hashes -r "$2"
+  installed "$venv" "${inputs[@]}"
 }
 
 # Without optional packages and scripts: they are for other machines and GPUs, or fetch from elsewhere.

@@ -36,17 +36,13 @@ build() {
   }
 }
 
-# Where the wheel keeps its CMake files, and its folder itself: or else they find Debian's libtorch.so.
-torch_prefixes() {
-  "$venv/bin/python" -c \
-    'import os, torch; print(torch.utils.cmake_prefix_path, os.path.dirname(torch.__file__), sep=";")'
-}
-
 # The engine alone, and of its tests those that come to LibTorch.
 build_with_current_torch() {
+  local wheel
+  wheel=$(dirname "$("$venv/bin/python" -c 'import torch; print(torch.__file__)')")
   build torch2 -S . -B build/torch2 -G Ninja -DCMAKE_BUILD_TYPE=Dev -DLINCHPIN_BUILD_SERVICE=OFF \
     "-DLINCHPIN_TESTS=forward_test;importance_test;libtorch_module_test;detect_test;pipeline_test" \
-    "-DCMAKE_PREFIX_PATH=$(torch_prefixes)" -- build/torch2
+    "-DCMAKE_MODULE_PATH=$root/tests/torch_wheel" "-DTORCH_WHEEL=$wheel" -- build/torch2
 }
 
 # Test runners: a failure is counted at the end, not here.
