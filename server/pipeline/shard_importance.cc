@@ -1,5 +1,6 @@
 #include "pipeline/shard_importance.h"
 
+#include <algorithm>
 #include <charconv>
 #include <map>
 #include <memory>
@@ -92,6 +93,13 @@ absl::StatusOr<CalibrationRecord> CalibrationIn(const SafetensorsHeader& header,
   return record;
 }
 
+// A number of float32 per channel: what uses it goes by the length of the vector.
+bool IsOf(const TensorInfo& vector, const StoredTensor& tensor) {
+  const std::vector<int64_t>& sides = tensor.info.shape;
+  return vector.dtype == DType::kF32 && vector.shape.size() == 1 &&
+         std::find(sides.begin(), sides.end(), vector.shape[0]) != sides.end();
+}
+
 // Reads one after the other, which is how they lie in the file, and digests them.
 absl::Status ReadPart(const ReadableFile& file, const std::string& path,
                       const std::vector<SafetensorsEntry>& entries, const std::string& sha256,
@@ -176,7 +184,7 @@ absl::StatusOr<ShardImportance> ReadImportance(const Storage& storage, const Sha
   std::vector<SafetensorsEntry> own, others;
   for (const SafetensorsEntry& entry : header.entries) {
     const auto tensor = checkpoint.Find(entry.info.name);
-    if (!tensor.ok()) return NotTheJobs(path);
+    if (!tensor.ok() || !IsOf(entry.info, **tensor)) return NotTheJobs(path);
     ((*tensor)->shard == index ? own : others).push_back(entry);
   }
   AddNames(others, read.importance);

@@ -1,7 +1,9 @@
 #include "pipeline/shard_job.h"
 
+#include <cstring>
 #include <map>
 
+#include "artifact/digest.h"
 #include "artifact/manifest.h"
 #include "base/status.h"
 #include "format/json.h"
@@ -10,6 +12,7 @@
 #include "pipeline/shard_importance.h"
 #include "storage/local_storage.h"
 #include "storage/memory_storage.h"
+#include "tests/support/safetensors_file.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_checkpoint.h"
 #include "tests/support/watched_storage.h"
@@ -216,6 +219,27 @@ TEST_F(ShardJobTest, NothingIsWrittenBeforeTheShardsWhereNothingIsMeasured) {
   Prepare({.scale = ScaleRule::kMse});
   EXPECT_EQ(job_.importance_sha256, "");
   EXPECT_THAT(Left(), testing::IsEmpty());
+}
+
+// A caller names the digest, and may have made the file.
+TEST_F(ShardJobTest, AMeasurementThatDoesNotFitItsTensorIsRefused) {
+  const std::string file = ImportanceDirectory(job_) + "/importance.safetensors";
+  const auto reason = [&](const TensorFixture& vector) {
+    const std::string text = SafetensorsFile(
+        {vector},
+        {{"origin", "given"}, {"tokens", "1"}, {"sha256-00000", Sha256Hex(vector.bytes)}});
+    uint64_t length = 0;
+    std::memcpy(&length, text.data(), sizeof length);
+    job_.importance_sha256 = Sha256Hex(text.substr(0, 8 + length));
+    storage_.Put(file, ToBytes(text));
+    return ReasonOf(CompressShard(storage_, job_, 0, {}).status());
+  };
+  const std::string norm = "model.layers.0.input_layernorm.weight";
+  EXPECT_EQ(reason(MakeCountingTensor(norm, DType::kBF16, {3})), Reason::kDigestMismatch)
+      << "three times two bytes are no float32";
+  EXPECT_EQ(reason(MakeCountingTensor(norm, DType::kF32, {65})), Reason::kDigestMismatch)
+      << "a norm of 64";
+  EXPECT_EQ(reason(MakeCountingTensor(norm, DType::kF32, {1, 64})), Reason::kDigestMismatch);
 }
 
 TEST_F(ShardJobTest, AMeasurementThatIsNotTheJobsIsRefused) {
