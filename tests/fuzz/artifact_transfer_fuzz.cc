@@ -17,6 +17,7 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/util/delimited_message_util.h"
 #include "service/artifact_transfer.h"
+#include "spdlog/spdlog.h"
 #include "tests/fuzz/invariant.h"
 #include "tests/support/fake_backend.h"
 
@@ -90,7 +91,10 @@ void CheckFiles(const std::vector<v1::CompressArtifactResponse>& responses) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static auto& fake = *new linchpin::FakeBackend;
+  static auto& fake = *[] {
+    spdlog::set_level(spdlog::level::off);
+    return new linchpin::FakeBackend;
+  }();
   ScriptedChannel channel(Requests(data, size));
   {
     const auto run = *linchpin::JobRun::Admit(fake.backend, linchpin::JobKind::kArtifact);

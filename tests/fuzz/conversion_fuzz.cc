@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "google/protobuf/stubs/logging.h"
 #include "linchpin/v1/compression.pb.h"
 #include "service/conversion.h"
 #include "service/request_key.h"
@@ -43,6 +44,7 @@ void Compression(const v1::ArtifactOptions& options) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  [[maybe_unused]] static const auto silent = google::protobuf::SetLogHandler(nullptr);
   v1::ArtifactOptions options;
   if (options.ParseFromArray(data, static_cast<int>(size))) Compression(options);
   v1::EvaluateCompressionRequest request;

@@ -62,7 +62,7 @@ class NotedOutput : public linchpin::OutputDirectory {
 // A source with a version, which memory has not.
 const Checkpoint& Source() {
   static const auto& checkpoint = *[] {
-    auto& directory = *new linchpin::TemporaryDirectory;
+    static const auto& directory = *new linchpin::TemporaryDirectory;
     linchpin::MemoryStorage made;
     linchpin::PutTinyCheckpoint(made, "m");
     const auto files = *made.List("m");
