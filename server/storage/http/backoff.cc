@@ -10,6 +10,11 @@ namespace linchpin {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+namespace {
+
+constexpr seconds kLongestWait = seconds::max() / 1000;  // milliseconds can count it
+
+}  // namespace
 
 std::optional<milliseconds> Backoff::Next(std::optional<seconds> wanted) {
   if (++failures_ >= policy_.attempts) return std::nullopt;
@@ -30,11 +35,11 @@ bool IsTransientStatus(int http_status) {
 std::optional<seconds> ParseRetryAfter(const std::string& value) {
   if (value.empty()) return std::nullopt;
   if (value.find_first_not_of("0123456789") == std::string::npos) {
-    return value.size() > 9 ? seconds::max() / 1000 : seconds(std::stol(value));
+    return value.size() > 9 ? kLongestWait : seconds(std::stol(value));
   }
   const time_t date = curl_getdate(value.c_str(), nullptr);
   if (date < 0) return std::nullopt;
-  return seconds(std::max<time_t>(date - time(nullptr), 0));
+  return std::clamp(seconds(date - time(nullptr)), seconds(0), kLongestWait);
 }
 
 }  // namespace linchpin

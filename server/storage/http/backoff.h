@@ -35,6 +35,7 @@ class Backoff {
 bool IsTransientStatus(int http_status);
 
 // The value of a Retry-After header: seconds or a date; nothing for any other text.
+// What milliseconds cannot count is cut to what they can.
 std::optional<std::chrono::seconds> ParseRetryAfter(const std::string& value);
 
 }  // namespace linchpin

@@ -170,7 +170,7 @@ absl::StatusOr<AwsCredentials> AwsCredentialChain::Find(const HttpClient& client
 }
 
 bool AwsCredentialChain::IsFresh() const {
-  return kept_ && kept_->expires - kRenewBefore > std::chrono::system_clock::now();
+  return kept_ && kept_->expires > std::chrono::system_clock::now() + kRenewBefore;
 }
 
 absl::StatusOr<AwsCredentials> AwsCredentialChain::Get(const std::stop_token& stop) {

@@ -132,8 +132,7 @@ absl::Status S3Output::CheckFree() {
 void S3Output::RemoveStale(const S3Listing& listing, SystemTime now) const {
   for (const S3Page::Object& object : listing.objects) {
     // An object without a time has one in the far future.
-    if (object.key.starts_with(kStagePrefix) && now > object.modified &&
-        now - object.modified > kStale) {
+    if (object.key.starts_with(kStagePrefix) && object.modified < now - kStale) {
       cleaner_.Delete(Below(directory_, object.key)).IgnoreError();
     }
   }

@@ -55,6 +55,14 @@ TEST(Backoff, KnowsWhatMayPass) {
   }
 }
 
+// The wait until a year that a server made up was multiplied into an overflow.
+TEST(Backoff, ADateThatMillisecondsCannotCountIsWaitedForByNobody) {
+  const auto wanted = ParseRetryAfter("Fri, 01 Jan 2147483647 00:00:00 GMT");
+  ASSERT_TRUE(wanted.has_value());
+  EXPECT_GT(milliseconds(*wanted).count(), 0);
+  EXPECT_FALSE(Backoff(kPolicy).Next(wanted).has_value());
+}
+
 TEST(Backoff, ReadsRetryAfter) {
   EXPECT_EQ(ParseRetryAfter("7"), seconds(7));
   EXPECT_GT(ParseRetryAfter("99999999999999999999")->count(), 1 << 30);

@@ -116,6 +116,19 @@ TEST_F(AwsCredentialsTest, RenewsWhatExpires) {
   EXPECT_EQ(chain.Get({})->access_key, "A1");
 }
 
+// Five minutes before the earliest time that can be counted came out as a time to come.
+TEST_F(AwsCredentialsTest, WhatExpiredAtTheEarliestTimeIsNotKept) {
+  ScriptedHttpServer sts([](const ScriptedRequest& request) {
+    return Answer(200, Role(fmt::format("A{}", request.number), "1677-09-21T00:12:44Z"));
+  });
+  Set("AWS_ENDPOINT_URL_STS", UrlOf(sts));
+  Set("AWS_ROLE_ARN", "role");
+  Set("AWS_WEB_IDENTITY_TOKEN_FILE", directory_.Write("token", "t"));
+  AwsCredentialChain chain = Chain();
+  EXPECT_EQ(chain.Get({})->access_key, "A0");
+  EXPECT_EQ(chain.Get({})->access_key, "A1");
+}
+
 // One asks a server that never answers, the others wait for that one.
 TEST_F(AwsCredentialsTest, AStopEndsWaitingForThem) {
   ScriptedHttpServer sts([](const ScriptedRequest&) {

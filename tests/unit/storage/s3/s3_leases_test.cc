@@ -241,6 +241,13 @@ TEST_F(S3LeasesTest, WhatADeadWriterLeftIsRemovedAfterADayAndNotBefore) {
                                   "out2/.linchpin-stage-dead/a"));
 }
 
+// Its age, longer than nanoseconds can count, came out as less than nothing.
+TEST_F(S3LeasesTest, WhatWasLeftAtTheEarliestTimeIsRemoved) {
+  store_.objects["out/.linchpin-stage-dead/a"] = {"old", SystemTime::min()};
+  ASSERT_TRUE(Create().ok());
+  EXPECT_TRUE(Keys().empty());
+}
+
 TEST_F(S3LeasesTest, WhatStandsInTheOutputIsNoLeftover) {
   Age("out/a", hours(1000));
   Age("out/linchpin-stage-a/b", hours(1000));
