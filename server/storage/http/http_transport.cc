@@ -111,10 +111,12 @@ bool IsTransient(CURLcode code) {
 
 }  // namespace
 
-// An easy handle in a multi handle of its own, which keeps the connections.
+// A multi handle, which keeps the connections, and an easy handle for each call: in curl before
+// 8.0 a handle that is used again still points to the headers of its last answer, freed by then,
+// and reads them where the next answer begins with a folded line.
 class HttpTransport::Connection {
  public:
-  Connection() : easy_(curl_easy_init()), multi_(curl_multi_init()) {}
+  Connection() : multi_(curl_multi_init()) {}
   ~Connection() {
     curl_easy_cleanup(easy_);
     curl_multi_cleanup(multi_);
@@ -123,7 +125,8 @@ class HttpTransport::Connection {
   Connection& operator=(const Connection&) = delete;
 
   void Run(const HttpOptions& options, Call& call, const std::stop_token& stop) {
-    curl_easy_reset(easy_);
+    curl_easy_cleanup(easy_);
+    easy_ = curl_easy_init();
     BodyTarget target{&call, easy_};
     List headers;
     List resolve;
@@ -226,7 +229,7 @@ class HttpTransport::Connection {
     }
   }
 
-  CURL* const easy_;
+  CURL* easy_ = nullptr;
   CURLM* const multi_;
 };
 

@@ -34,7 +34,7 @@ absl::Status ErrorIn(const HttpRequest& request, const HttpResponse& response) {
 std::optional<SystemTime> HttpTime(std::string_view text) {
   const time_t time = curl_getdate(std::string(text).c_str(), nullptr);
   if (time < 0) return std::nullopt;
-  return std::chrono::system_clock::from_time_t(time);
+  return TimeOf(time);
 }
 
 absl::Span<const std::byte> BytesOf(const std::string& text) {

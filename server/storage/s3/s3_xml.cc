@@ -28,11 +28,17 @@ std::optional<std::string> Text(const pugi::xml_node& root, const char* name) {
 
 }  // namespace
 
+std::optional<SystemTime> TimeOf(time_t seconds) {
+  constexpr auto kMost = std::chrono::floor<std::chrono::seconds>(SystemTime::duration::max());
+  if (seconds > kMost.count() || seconds < -kMost.count()) return std::nullopt;
+  return std::chrono::system_clock::from_time_t(seconds);
+}
+
 std::optional<SystemTime> ParseIsoTime(const std::string& text) {
   std::tm utc = {};
   const char* const rest = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &utc);
   if (rest == nullptr) return std::nullopt;
-  return std::chrono::system_clock::from_time_t(timegm(&utc));
+  return TimeOf(timegm(&utc));
 }
 
 std::optional<S3Page> ParseListing(const std::string& xml) {

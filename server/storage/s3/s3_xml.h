@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -41,7 +42,11 @@ std::optional<AwsCredentials> ParseAssumedRole(const std::string& xml);
 // anything else.
 std::string ErrorCodeOf(const std::string& xml);
 
-// "2026-11-26T13:00:00.000Z", the time of ISO 8601.
+// Seconds since 1970 as a time; nothing for one that nanoseconds cannot count (before 1678, after
+// 2262).
+std::optional<SystemTime> TimeOf(time_t seconds);
+
+// "2026-11-26T13:00:00.000Z", the time of ISO 8601, of a year as above.
 std::optional<SystemTime> ParseIsoTime(const std::string& text);
 
 // The body of a CompleteMultipartUpload, the parts counted from 1.

@@ -67,6 +67,21 @@ TEST(HttpClient, SendsWhatItIsGivenAndReadsTheAnswer) {
   EXPECT_FALSE(seen.headers.contains("accept-encoding"));
 }
 
+// curl before 8.0 joined it to the last header of the answer before, which was freed.
+TEST(HttpClient, AnAnswerThatBeginsWithAFoldedLineTouchesNoEarlierOne) {
+  ScriptedHttpServer server([](const ScriptedRequest& request) {
+    if (request.number % 2 == 0) return Answer(404, "", {"X-Last: " + std::string(100, 'a')});
+    return ScriptedReply{"HTTP/1.1 404 None\r\n fol:ded\r\n\r\n", Then::kClose};
+  });
+  const HttpClient client(Quick());
+  for (int turn = 0; turn < 4; ++turn) {
+    const auto answer = client.Send(To(server));
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_EQ(answer->Header("x-last"), std::string(100, 'a'));
+    EXPECT_EQ(ReasonOf(client.Send(To(server)).status()), Reason::kStorageFailed);
+  }
+}
+
 TEST(HttpClient, TriesAgainWhatMayPass) {
   for (const int status : {408, 429, 500, 502, 503, 504}) {
     ScriptedHttpServer server([&](const ScriptedRequest& request) {

@@ -23,6 +23,21 @@ TEST(S3Xml, ReadsAPageOfAListing) {
   EXPECT_EQ(page->next, "1/a+b=");
 }
 
+// A year that a store made up was multiplied into an overflow.
+TEST(S3Xml, ATimeThatNanosecondsCannotCountIsNone) {
+  EXPECT_TRUE(ParseIsoTime("2262-04-11T23:47:15Z").has_value());
+  EXPECT_TRUE(ParseIsoTime("1677-09-21T00:12:45Z").has_value());
+  for (const std::string& text : {"2262-04-12T00:00:00Z", "2609-10-12T17:50:30Z",
+                                  "9999-12-31T23:59:59Z", "1600-01-01T00:00:00Z"}) {
+    EXPECT_FALSE(ParseIsoTime(text).has_value()) << text;
+  }
+  const auto page = ParseListing(
+      "<ListBucketResult><Contents><Key>a</Key><Size>1</Size>"
+      "<LastModified>2609-10-12T17:50:30Z</LastModified></Contents></ListBucketResult>");
+  ASSERT_TRUE(page.has_value());
+  EXPECT_EQ(page->objects[0].modified, SystemTime::max());
+}
+
 TEST(S3Xml, RefusesAListingThatIsNone) {
   const std::string open = "<ListBucketResult>";
   const std::string close = "</ListBucketResult>";
