@@ -25,7 +25,7 @@ current() { [ "$(cat "$1/installed" 2> /dev/null)" = "$(sha256sum "${@:2}")" ]; 
 installed() { sha256sum "${@:2}" > "$1/installed"; }
 
 install_packages() {
-  bash deploy/install_packages.sh deploy/build-packages.txt tests/packages.txt
+  bash deploy/install_packages.sh deploy/build-packages.txt tests/packages.txt tests/sanitizer-packages.txt
 }
 
 # install_torch FOLDER: what PyPI's file needs of CUDA is fetched only where the build for the CPU is not to be had.

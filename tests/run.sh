@@ -76,10 +76,13 @@ main() {
   step "Python tests"; run_pytest tests
   step "build the engine with the LibTorch of PyPI's torch"; build_with_current_torch
   step "C++ tests of that engine"; run_ctest torch2
+  step "build with sanitizers"; build sanitize --preset sanitize -- --preset sanitize
+  step "tests with sanitizers"; run_ctest sanitize
+  step "fuzzing"; bash tests/fuzz/fuzz.sh 20 || true
   step "done"
   "$venv/bin/python" tests/timings.py "$reports"/*.xml | tee "$reports/timings.txt"
   trap - EXIT
-  "$venv/bin/python" tests/count_tests.py "$reports"/{release,torch2,pytest}.xml
+  "$venv/bin/python" tests/count_tests.py "$reports"/{release,torch2,sanitize,fuzz,pytest}.xml
 }
 
 main

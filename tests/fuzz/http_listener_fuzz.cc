@@ -19,7 +19,16 @@ constexpr std::string_view kPage = "linchpin_up 1\n";
 std::string AnswerTo(std::string_view request, int port) {
   const int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const sockaddr_in address = LoopbackAddress(port);
-  INVARIANT(connect(connection, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  // From another address each time: a closed connection keeps its port for a minute.
+  static uint32_t run = 0;
+  sockaddr_in source = LoopbackAddress(0);
+  source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (++run & 0xffff));
+  INVARIANT(bind(connection, reinterpret_cast<const sockaddr*>(&source), sizeof source) == 0);
+  if (connect(connection, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    INVARIANT(run > 10'000);  // after that the machine may have no room for more in that minute
+    close(connection);
+    return {};
+  }
   SendAll(connection, request);
   shutdown(connection, SHUT_WR);
   std::string answer = ReceiveUntil(connection, "");

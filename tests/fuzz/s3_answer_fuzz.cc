@@ -39,7 +39,12 @@ void CheckTimes(const std::string& text) {
     std::tm utc = {};
     INVARIANT(gmtime_r(&seconds, &utc) != nullptr);
   }
-  if (const auto wait = linchpin::ParseRetryAfter(text)) INVARIANT(wait->count() >= 0);
+  if (const auto wait = linchpin::ParseRetryAfter(text)) {
+    const linchpin::RetryPolicy policy;
+    const auto pause = linchpin::Backoff(policy).Next(wait);
+    INVARIANT(pause.has_value() ==
+              (*wait >= std::chrono::seconds(0) && *wait <= policy.longest_wanted));
+  }
 }
 
 }  // namespace
