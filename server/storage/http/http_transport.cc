@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <utility>
 
 #include "base/status.h"
 #include "fmt/format.h"
@@ -111,9 +112,9 @@ bool IsTransient(CURLcode code) {
 
 }  // namespace
 
-// A multi handle, which keeps the connections, and an easy handle for each call: in curl before
-// 8.0 a handle that is used again still points to the headers of its last answer, freed by then,
-// and reads them where the next answer begins with a folded line.
+// A multi handle, which keeps the connections, and an easy handle for each call: in curl 7.88 a
+// handle that is used again still points to the headers of its last answer, freed by then, and
+// reads them where the next answer begins with a folded line (github.com/curl/curl/pull/11103).
 class HttpTransport::Connection {
  public:
   Connection() : multi_(curl_multi_init()) {}
@@ -125,7 +126,6 @@ class HttpTransport::Connection {
   Connection& operator=(const Connection&) = delete;
 
   void Run(const HttpOptions& options, Call& call, const std::stop_token& stop) {
-    curl_easy_cleanup(easy_);
     easy_ = curl_easy_init();
     BodyTarget target{&call, easy_};
     List headers;
@@ -145,6 +145,7 @@ class HttpTransport::Connection {
     curl_easy_getinfo(easy_, CURLINFO_RESPONSE_CODE, &status);
     call.result.response.status = static_cast<int>(status);
     Judge(code, error, stop, call);
+    curl_easy_cleanup(std::exchange(easy_, nullptr));  // it points to what ends here
   }
 
  private:

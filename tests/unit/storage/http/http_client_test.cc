@@ -67,7 +67,7 @@ TEST(HttpClient, SendsWhatItIsGivenAndReadsTheAnswer) {
   EXPECT_FALSE(seen.headers.contains("accept-encoding"));
 }
 
-// curl before 8.0 joined it to the last header of the answer before, which was freed.
+// curl 7.88 joined it to the last header of the answer before, which was freed.
 TEST(HttpClient, AnAnswerThatBeginsWithAFoldedLineTouchesNoEarlierOne) {
   ScriptedHttpServer server([](const ScriptedRequest& request) {
     if (request.number % 2 == 0) return Answer(404, "", {"X-Last: " + std::string(100, 'a')});
