@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <utility>
 
 #include "base/status.h"
 #include "fmt/format.h"
@@ -30,6 +29,26 @@ using List = std::unique_ptr<curl_slist, FreeList>;
 void Append(List& list, const std::string& text) {
   list.reset(curl_slist_append(list.release(), text.c_str()));
 }
+
+// An easy handle of one call: in curl 7.88 one that is used again still points to the headers of
+// its last answer, freed by then, and reads them where the next answer begins with a folded line
+// (github.com/curl/curl/pull/11103).
+class EasyHandle {
+ public:
+  EasyHandle() : handle_(curl_easy_init()) {}
+  ~EasyHandle() { curl_easy_cleanup(handle_); }
+  EasyHandle(const EasyHandle&) = delete;
+  EasyHandle& operator=(const EasyHandle&) = delete;
+
+  CURL* get() const { return handle_; }
+  template <class T>
+  void Set(CURLoption option, T value) {
+    curl_easy_setopt(handle_, option, value);
+  }
+
+ private:
+  CURL* const handle_;
+};
 
 // What the callbacks of one exchange know.
 struct Call {
@@ -110,92 +129,82 @@ bool IsTransient(CURLcode code) {
   return std::find(std::begin(kTransient), std::end(kTransient), code) != std::end(kTransient);
 }
 
+void SetRequest(const HttpRequest& request, EasyHandle& easy, List& headers) {
+  easy.Set(CURLOPT_URL, request.url.Text().c_str());
+  easy.Set(CURLOPT_PATH_AS_IS, 1L);
+  if (request.method == "HEAD") {
+    easy.Set(CURLOPT_NOBODY, 1L);
+  } else if (!request.body.empty() || request.method == "PUT" || request.method == "POST") {
+    easy.Set(CURLOPT_POST, 1L);
+    easy.Set(CURLOPT_POSTFIELDS,
+             request.body.empty() ? "" : reinterpret_cast<const char*>(request.body.data()));
+    easy.Set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+  }
+  if (request.method != "HEAD") easy.Set(CURLOPT_CUSTOMREQUEST, request.method.c_str());
+  bool typed = request.body.empty();
+  for (const auto& [name, value] : request.headers) {
+    typed = typed || name == "Content-Type";
+    // An empty value is only sent where the name ends in a semicolon.
+    Append(headers, value.empty() ? name + ";" : fmt::format("{}: {}", name, value));
+  }
+  Append(headers, "Expect:");
+  Append(headers, "User-Agent: linchpin");
+  if (!typed) Append(headers, "Content-Type: application/octet-stream");
+  easy.Set(CURLOPT_HTTPHEADER, headers.get());
+}
+
+void SetRules(const HttpOptions& options, EasyHandle& easy, List& resolve) {
+  easy.Set(CURLOPT_PROTOCOLS_STR, "http,https");
+  easy.Set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  easy.Set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  easy.Set(CURLOPT_PROXY, "");  // one would hide the address that is checked
+  easy.Set(CURLOPT_NOSIGNAL, 1L);
+  easy.Set(CURLOPT_QUICK_EXIT, 1L);  // a stop does not wait for a name server
+  easy.Set(CURLOPT_CONNECTTIMEOUT, static_cast<long>(options.connect_timeout.count()));
+  easy.Set(CURLOPT_LOW_SPEED_LIMIT, options.slowest_bytes_per_second);
+  easy.Set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(options.slow_for.count()));
+  easy.Set(CURLOPT_BUFFERSIZE, 256L << 10);
+  if (!options.ca_file.empty()) easy.Set(CURLOPT_CAINFO, options.ca_file.c_str());
+  for (const std::string& entry : options.resolve) Append(resolve, entry);
+  if (resolve != nullptr) easy.Set(CURLOPT_RESOLVE, resolve.get());
+}
+
 }  // namespace
 
-// A multi handle, which keeps the connections, and an easy handle for each call: in curl 7.88 a
-// handle that is used again still points to the headers of its last answer, freed by then, and
-// reads them where the next answer begins with a folded line (github.com/curl/curl/pull/11103).
+// A multi handle, which keeps the connections from one call to the next.
 class HttpTransport::Connection {
  public:
   Connection() : multi_(curl_multi_init()) {}
-  ~Connection() {
-    curl_easy_cleanup(easy_);
-    curl_multi_cleanup(multi_);
-  }
+  ~Connection() { curl_multi_cleanup(multi_); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
   void Run(const HttpOptions& options, Call& call, const std::stop_token& stop) {
-    easy_ = curl_easy_init();
-    BodyTarget target{&call, easy_};
     List headers;
     List resolve;
     char error[CURL_ERROR_SIZE] = {};
-    SetRequest(call.request, headers);
-    SetRules(options, resolve);
-    curl_easy_setopt(easy_, CURLOPT_ERRORBUFFER, error);
-    curl_easy_setopt(easy_, CURLOPT_HEADERFUNCTION, &OnHeader);
-    curl_easy_setopt(easy_, CURLOPT_HEADERDATA, &call);
-    curl_easy_setopt(easy_, CURLOPT_WRITEFUNCTION, &OnBody);
-    curl_easy_setopt(easy_, CURLOPT_WRITEDATA, &target);
-    curl_easy_setopt(easy_, CURLOPT_OPENSOCKETFUNCTION, &OnOpenSocket);
-    curl_easy_setopt(easy_, CURLOPT_OPENSOCKETDATA, &call);
-    const CURLcode code = Perform(stop);
+    BodyTarget target{&call, nullptr};
+    EasyHandle easy;  // ends before what it points to
+    target.easy = easy.get();
+    SetRequest(call.request, easy, headers);
+    SetRules(options, easy, resolve);
+    easy.Set(CURLOPT_ERRORBUFFER, error);
+    easy.Set(CURLOPT_HEADERFUNCTION, &OnHeader);
+    easy.Set(CURLOPT_HEADERDATA, &call);
+    easy.Set(CURLOPT_WRITEFUNCTION, &OnBody);
+    easy.Set(CURLOPT_WRITEDATA, &target);
+    easy.Set(CURLOPT_OPENSOCKETFUNCTION, &OnOpenSocket);
+    easy.Set(CURLOPT_OPENSOCKETDATA, &call);
+    const CURLcode code = Perform(easy.get(), stop);
     long status = 0;
-    curl_easy_getinfo(easy_, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(easy.get(), CURLINFO_RESPONSE_CODE, &status);
     call.result.response.status = static_cast<int>(status);
     Judge(code, error, stop, call);
-    curl_easy_cleanup(std::exchange(easy_, nullptr));  // it points to what ends here
   }
 
  private:
-  template <class T>
-  void Set(CURLoption option, T value) {
-    curl_easy_setopt(easy_, option, value);
-  }
-
-  void SetRequest(const HttpRequest& request, List& headers) {
-    Set(CURLOPT_URL, request.url.Text().c_str());
-    Set(CURLOPT_PATH_AS_IS, 1L);
-    if (request.method == "HEAD") {
-      Set(CURLOPT_NOBODY, 1L);
-    } else if (!request.body.empty() || request.method == "PUT" || request.method == "POST") {
-      Set(CURLOPT_POST, 1L);
-      Set(CURLOPT_POSTFIELDS,
-          request.body.empty() ? "" : reinterpret_cast<const char*>(request.body.data()));
-      Set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
-    }
-    if (request.method != "HEAD") Set(CURLOPT_CUSTOMREQUEST, request.method.c_str());
-    bool typed = request.body.empty();
-    for (const auto& [name, value] : request.headers) {
-      typed = typed || name == "Content-Type";
-      // An empty value is only sent where the name ends in a semicolon.
-      Append(headers, value.empty() ? name + ";" : fmt::format("{}: {}", name, value));
-    }
-    Append(headers, "Expect:");
-    Append(headers, "User-Agent: linchpin");
-    if (!typed) Append(headers, "Content-Type: application/octet-stream");
-    Set(CURLOPT_HTTPHEADER, headers.get());
-  }
-
-  void SetRules(const HttpOptions& options, List& resolve) {
-    Set(CURLOPT_PROTOCOLS_STR, "http,https");
-    Set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
-    Set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-    Set(CURLOPT_PROXY, "");  // one would hide the address that is checked
-    Set(CURLOPT_NOSIGNAL, 1L);
-    Set(CURLOPT_QUICK_EXIT, 1L);  // a stop does not wait for a name server
-    Set(CURLOPT_CONNECTTIMEOUT, static_cast<long>(options.connect_timeout.count()));
-    Set(CURLOPT_LOW_SPEED_LIMIT, options.slowest_bytes_per_second);
-    Set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(options.slow_for.count()));
-    Set(CURLOPT_BUFFERSIZE, 256L << 10);
-    if (!options.ca_file.empty()) Set(CURLOPT_CAINFO, options.ca_file.c_str());
-    for (const std::string& entry : options.resolve) Append(resolve, entry);
-    if (resolve != nullptr) Set(CURLOPT_RESOLVE, resolve.get());
-  }
-
-  CURLcode Perform(const std::stop_token& stop) {
-    curl_multi_add_handle(multi_, easy_);
+  CURLcode Perform(CURL* easy, const std::stop_token& stop) {
+    curl_multi_add_handle(multi_, easy);
     CURLcode code = CURLE_ABORTED_BY_CALLBACK;
     int running = 1;
     while (!stop.stop_requested() && curl_multi_perform(multi_, &running) == CURLM_OK) {
@@ -208,7 +217,7 @@ class HttpTransport::Connection {
       }
       curl_multi_poll(multi_, nullptr, 0, kPollMilliseconds, nullptr);
     }
-    curl_multi_remove_handle(multi_, easy_);
+    curl_multi_remove_handle(multi_, easy);
     return code;
   }
 
@@ -230,7 +239,6 @@ class HttpTransport::Connection {
     }
   }
 
-  CURL* easy_ = nullptr;
   CURLM* const multi_;
 };
 
