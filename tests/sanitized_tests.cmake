@@ -10,7 +10,7 @@ set(LINCHPIN_SANITIZED_TESTS
   json_test safetensors_test shard_index_test gguf_test
   storage_conformance_test uri_test uri_storage_test local_storage_test local_output_test
   local_faults_test memory_storage_test zeroed_bytes_test stoppable_storage_test scratch_test
-  remote_rules_test http_test
+  remote_rules_test http_test s3_faults_test
   checkpoint_test model_config_test byte_pair_encoder_test pre_tokenizer_test tokenizer_test
   gguf_checkpoint_test gguf_template_test gguf_tokenizer_test weight_scales_test
   options_test group_encoder_test scale_search_test plan_test packing_oracle_test

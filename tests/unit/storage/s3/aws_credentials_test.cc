@@ -48,6 +48,23 @@ class AwsCredentialsTest : public ::testing::Test {
         key, expires);
   }
 
+  // A role and a token, which are exchanged there.
+  void SetWebIdentity(const ScriptedHttpServer& sts) {
+    Set("AWS_ENDPOINT_URL_STS", UrlOf(sts));
+    Set("AWS_ROLE_ARN", "role");
+    Set("AWS_WEB_IDENTITY_TOKEN_FILE", directory_.Write("token", "t"));
+  }
+  // What expired then is asked for anew each time.
+  void ExpectRenewed(const std::string& expires) {
+    ScriptedHttpServer sts([&](const ScriptedRequest& request) {
+      return Answer(200, Role(fmt::format("A{}", request.number), expires));
+    });
+    SetWebIdentity(sts);
+    AwsCredentialChain chain = Chain();
+    EXPECT_EQ(chain.Get({})->access_key, "A0");
+    EXPECT_EQ(chain.Get({})->access_key, "A1");
+  }
+
   TemporaryDirectory directory_;
 };
 
@@ -104,29 +121,11 @@ TEST_F(AwsCredentialsTest, ExchangesAWebIdentityAndKeepsWhatItGets) {
             "role%2Fx&RoleSessionName=linchpin&WebIdentityToken=a.b%2Bc");
 }
 
-TEST_F(AwsCredentialsTest, RenewsWhatExpires) {
-  ScriptedHttpServer sts([](const ScriptedRequest& request) {
-    return Answer(200, Role(fmt::format("A{}", request.number), "2020-01-01T00:00:00Z"));
-  });
-  Set("AWS_ENDPOINT_URL_STS", UrlOf(sts));
-  Set("AWS_ROLE_ARN", "role");
-  Set("AWS_WEB_IDENTITY_TOKEN_FILE", directory_.Write("token", "t"));
-  AwsCredentialChain chain = Chain();
-  EXPECT_EQ(chain.Get({})->access_key, "A0");
-  EXPECT_EQ(chain.Get({})->access_key, "A1");
-}
+TEST_F(AwsCredentialsTest, RenewsWhatExpires) { ExpectRenewed("2020-01-01T00:00:00Z"); }
 
 // Five minutes before the earliest time that can be counted came out as a time to come.
 TEST_F(AwsCredentialsTest, WhatExpiredAtTheEarliestTimeIsNotKept) {
-  ScriptedHttpServer sts([](const ScriptedRequest& request) {
-    return Answer(200, Role(fmt::format("A{}", request.number), "1677-09-21T00:12:44Z"));
-  });
-  Set("AWS_ENDPOINT_URL_STS", UrlOf(sts));
-  Set("AWS_ROLE_ARN", "role");
-  Set("AWS_WEB_IDENTITY_TOKEN_FILE", directory_.Write("token", "t"));
-  AwsCredentialChain chain = Chain();
-  EXPECT_EQ(chain.Get({})->access_key, "A0");
-  EXPECT_EQ(chain.Get({})->access_key, "A1");
+  ExpectRenewed("1677-09-21T00:12:44Z");
 }
 
 // One asks a server that never answers, the others wait for that one.
@@ -134,9 +133,7 @@ TEST_F(AwsCredentialsTest, AStopEndsWaitingForThem) {
   ScriptedHttpServer sts([](const ScriptedRequest&) {
     return ScriptedReply{.bytes = "", .then = ScriptedReply::Then::kStall};
   });
-  Set("AWS_ENDPOINT_URL_STS", UrlOf(sts));
-  Set("AWS_ROLE_ARN", "role");
-  Set("AWS_WEB_IDENTITY_TOKEN_FILE", directory_.Write("token", "t"));
+  SetWebIdentity(sts);
   HttpOptions patient{.addresses = *AddressRule::Create({}), .slow_for = std::chrono::hours(1)};
   AwsCredentialChain chain(HttpClient(std::move(patient)), {});
   std::stop_source first, second;
