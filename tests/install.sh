@@ -5,7 +5,8 @@
 #   tests/install.sh          what is installed already, in the version that is asked for, is left alone
 #
 # Everything from PyPI and npm is pinned with its digest: requirements.txt, torch.txt, torch_cpu.txt, models.txt,
-# vllm/requirements.txt, npm/package-lock.json. tests/lock.sh makes them anew.
+# vllm/requirements.txt, npm/package-lock.json. tests/lock.sh makes them anew. Only CUDA's libraries, which PyPI's torch for
+# x86_64 names itself, have versions alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$PWD/build
@@ -28,22 +29,21 @@ install_packages() {
   bash deploy/install_packages.sh deploy/build-packages.txt tests/packages.txt tests/sanitizer-packages.txt
 }
 
-# install_torch FOLDER: what PyPI's file needs of CUDA is fetched only where the build for the CPU is not to be had.
+# install_torch PIP: the build for the CPU where it is to be had, else PyPI's.
 install_torch() {
-  local pip=$build/$1/bin/pip install=(install --no-deps --require-hashes -r)
-  "$pip" "${install[@]}" tests/torch_cpu.txt > "$logs/$1.log" 2>&1 && return
-  logged "$1" "$pip" "${install[@]}" tests/torch.txt
-  logged "$1" "$pip" install "$(grep -o '^torch==[^ ]*' tests/torch.txt)"
+  local install=(install --no-deps --require-hashes -r)
+  logged torch_cpu "$1" "${install[@]}" tests/torch_cpu.txt > /dev/null || logged torch "$1" "${install[@]}" tests/torch.txt
 }
 
-# install_venv FOLDER LOCK-FILE: torch first, then what the lock file has.
+# install_venv FOLDER LOCK-FILE: torch first, then what the lock file has, then what PyPI's torch needs of CUDA.
 install_venv() {
-  local venv=$build/$1 inputs=(tests/torch.txt tests/torch_cpu.txt "$2")
+  local venv=$build/$1 pip=$build/$1/bin/pip inputs=(tests/torch.txt tests/torch_cpu.txt "$2")
   if current "$venv" "${inputs[@]}"; then return; fi
   rm -rf "$venv"
   python3 -m venv "$venv"
-  install_torch "$1"
-  logged "$1" "$venv/bin/pip" install --no-deps --require-hashes -r "$2"
+  install_torch "$pip"
+  logged "$1" "$pip" install --no-deps --require-hashes -r "$2"
+  logged "$1" "$pip" install "$(grep -o '^torch==[^ ]*' tests/torch.txt)"
   installed "$venv" "${inputs[@]}"
 }
 
